@@ -1,0 +1,1 @@
+"""Finding, loading and registering plugins (private: users ask a `Quantizer`, authors use `mono_quant.plugin_api`)."""

@@ -1,0 +1,159 @@
+"""The components of one run: made from the registries as a configuration asks."""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mono_quant._plugins.factory import make
+from mono_quant._plugins.manager import PluginManager
+from mono_quant._plugins.registry import Registered, Registry
+from mono_quant.config import Component, Override, QuantizationConfig
+from mono_quant.core.selection import matches
+from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError
+from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, TensorSpec, Validator
+from mono_quant.version import __version__
+
+__all__ = ["Components", "format_for"]
+
+
+class Components:
+    """Makes each component when it is first needed.
+
+    Args:
+        config: names and options.
+        plugins: registered besides the installed ones.
+        autoload: whether installed third-party plugins are used.
+        batch_fn: option of the source, when given.
+    """
+
+    def __init__(
+        self,
+        config: QuantizationConfig,
+        *,
+        plugins: Iterable[object] = (),
+        autoload: bool = True,
+        batch_fn: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.manager = PluginManager.with_plugins(plugins, autoload=autoload)
+        self._batch_fn = batch_fn
+        self._schemes: dict[int, Scheme] = {}
+
+    def scheme(self, name: str) -> Scheme:
+        """The scheme of a registry name with its default options, as loading needs it."""
+        return self._make(self.manager.schemes, Component(name), Scheme)  # type: ignore[no-any-return]
+
+    def scheme_for(self, name: str, module: nn.Module) -> Scheme:
+        """The scheme that a layer is planned and converted with."""
+        wanted = self._override(name, module).scheme or self.config.scheme
+        if id(wanted) not in self._schemes:
+            self._schemes[id(wanted)] = self._make(self.manager.schemes, wanted, Scheme)
+        return self._schemes[id(wanted)]
+
+    def observer_for(self, name: str, module: nn.Module, spec: TensorSpec) -> Observer:
+        """A new observer for what a plan asks to be observed."""
+        wanted = self._override(name, module).observer or self.config.observer
+        return self._make(  # type: ignore[no-any-return]
+            self.manager.observers, wanted, Observer,
+            dtype=spec.dtype, symmetric=spec.symmetric, granularity=spec.granularity,
+        )  # fmt: skip
+
+    def source_for(self, data: object) -> Source:
+        """The source that reads ``data``.
+
+        Raises:
+            CalibrationError: when none accepts it.
+            PluginConflictError: when several do and the configuration names none.
+        """
+        options = {} if self._batch_fn is None else {"batch_fn": self._batch_fn}
+        if self.config.source is not None:
+            wanted = Component(self.config.source.name, {**options, **self.config.source.options})
+            return self._make(self.manager.sources, wanted, Source)  # type: ignore[no-any-return]
+        names = self.manager.sources.names()
+        accepting = [name for name in names if self._make(self.manager.sources, Component(name), Source).accepts(data)]
+        if not accepting:
+            raise CalibrationError(
+                f"no source reads calibration data of type {type(data).__name__}; there are: {', '.join(names)}. "
+                "Give a DataLoader, a list of tensors or any iterable of batches"
+            )
+        if len(accepting) > 1:
+            raise PluginConflictError(
+                f"calibration data of type {type(data).__name__} is read by the sources {' and '.join(accepting)}; "
+                f"choose one with source={accepting[0]!r}"
+            )
+        return self._make(self.manager.sources, Component(accepting[0], options), Source)  # type: ignore[no-any-return]
+
+    @cached_property
+    def validators(self) -> list[Validator]:
+        """The checks of the configuration, in order."""
+        return [self._make(self.manager.validators, wanted, Validator) for wanted in self.config.validators]
+
+    @cached_property
+    def algorithms(self) -> list[Algorithm]:
+        """The rewrites of the configuration, in order."""
+        return [self._make(self.manager.algorithms, wanted, Algorithm) for wanted in self.config.algorithms]
+
+    def algorithm(self, name: str) -> Algorithm:
+        """The algorithm of a registry name, as loading needs it."""
+        return self._make(self.manager.algorithms, Component(name), Algorithm)  # type: ignore[no-any-return]
+
+    @cached_property
+    def kernels(self) -> tuple[tuple[str, Kernel], ...]:
+        """All kernels, by name; an unknown name in the configuration is refused here."""
+        if self.config.kernel != "auto":
+            self.manager.kernels.get(self.config.kernel)
+        names = self.manager.kernels.names()
+        return tuple((name, self._make(self.manager.kernels, Component(name), Kernel)) for name in names)
+
+    def format_for(self, path: str | Path) -> Format:
+        """The format that a file name chooses."""
+        return format_for(path, self.manager)
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Of mono_quant, torch and the distributions whose components the configuration names."""
+        config, manager = self.config, self.manager
+        changes = [change for change in config.overrides.values() if change is not None]
+        schemes = [config.scheme, *(change.scheme for change in changes)]
+        observers = [config.observer, *(change.observer for change in changes)]
+        used: list[Registered[Any]] = [
+            *(manager.schemes.get(one.name) for one in schemes if one),
+            *(manager.observers.get(one.name) for one in observers if one),
+            *(manager.validators.get(one.name) for one in config.validators),
+            *(manager.algorithms.get(one.name) for one in config.algorithms),
+        ]
+        plugins = {record.provider.distribution: record.provider.version for record in used}
+        plugins.pop("", None)
+        return {**plugins, "mono-quant": __version__, "torch": torch.__version__}
+
+    def _override(self, name: str, module: nn.Module) -> Override:
+        """What the first matching override says; nothing when none matches."""
+        matching = (change for pattern, change in self.config.overrides.items() if matches(pattern, name, module))
+        return next(matching, None) or Override()
+
+    def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
+        return make(registry.get(wanted.name), registry.kind, interface, wanted.options, **common)
+
+
+def format_for(path: str | Path, manager: PluginManager) -> Format:
+    """The registered format that the suffix of ``path`` chooses.
+
+    Raises:
+        ArtifactError: when no format has the suffix.
+        PluginConflictError: when two installed plugins have it.
+    """
+    suffix = Path(path).suffix
+    claims = [registered for registered in manager.formats if suffix in registered.spec.suffixes]
+    if not claims:
+        known = ", ".join(sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes}))
+        raise ArtifactError(f"{path}: no format has the suffix {suffix!r}; there are {known or 'none'}")
+    explicit = [registered for registered in claims if registered.provider.is_explicit]
+    if len(claims) > 1 and not explicit:
+        raise PluginConflictError(
+            f"suffix {suffix!r} is claimed by {' and '.join(str(registered.provider) for registered in claims)}"
+        )
+    return make((explicit or claims)[-1], "format", Format, {})  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""Making a component from its record and the user's options."""
+
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from mono_quant._plugins.registry import Registered
+from mono_quant.errors import ConfigurationError, PluginError
+from mono_quant.plugin_api.specs import ComponentSpec
+
+__all__ = ["make"]
+
+
+def make(registered: Registered[Any], kind: str, interface: type, options: Mapping[str, Any], **common: object) -> Any:  # noqa: ANN401 - an instance of `interface`
+    """The component, as ``factory(**options, **common)``.
+
+    Args:
+        registered: the record.
+        kind: what to call it in messages.
+        interface: the class that the component must be an instance of.
+        options: from the user; each must be a parameter that the factory names.
+        common: from the engine; passed as they are.
+
+    Raises:
+        ConfigurationError: when an option is unknown, or the factory refuses its value.
+        PluginError: when the factory cannot be imported or makes something else.
+    """
+    spec = registered.spec
+    factory = _resolve(registered)
+    known = _option_names(factory) - set(common)
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"{kind} {spec.name!r} has no option {', '.join(map(repr, unknown))}; "
+            f"its options are: {', '.join(sorted(known)) or '(none)'}"
+        )
+    try:
+        component = factory(**options, **common)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{kind} {spec.name!r} refused its options {dict(options)}: {error}") from error
+    if not isinstance(component, interface):
+        raise PluginError(
+            f"{kind} {spec.name!r} of {registered.provider} made a {type(component).__name__}, "
+            f"not a mono_quant.plugin_api.{interface.__name__}"
+        )
+    return component
+
+
+def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a class or a function
+    factory = registered.spec.factory
+    if not isinstance(factory, str):
+        return factory
+    try:
+        return pkgutil.resolve_name(factory)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{registered.provider}: its factory {factory!r} cannot be imported: {error}") from error
+
+
+def _option_names(factory: Any) -> set[str]:  # noqa: ANN401
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}

@@ -1,0 +1,82 @@
+"""Components of one kind, by name."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+import attrs
+
+from mono_quant._plugins.provider import Provider
+from mono_quant.errors import PluginConflictError, UnknownPluginError
+from mono_quant.plugin_api.specs import ComponentSpec
+
+__all__ = ["Registered", "Registry", "SpecT"]
+
+SpecT = TypeVar("SpecT", bound=ComponentSpec)
+
+_log = logging.getLogger("mono_quant.plugins")
+
+
+@attrs.frozen
+class Registered(Generic[SpecT]):
+    """A record and who provides it."""
+
+    spec: SpecT
+    provider: Provider
+
+
+class Registry(Generic[SpecT]):
+    """The records of one kind, in the order in which they came.
+
+    Args:
+        kind: what to call them in messages: ``"observer"``.
+        broken: gives the plugins that could not be used, for the message about an unknown name.
+    """
+
+    def __init__(self, kind: str, broken: Callable[[], Mapping[str, str]]) -> None:
+        self.kind = kind
+        self._broken = broken
+        self._records: list[Registered[SpecT]] = []
+
+    def add(self, spec: SpecT, provider: Provider) -> None:
+        """Take in a record. A clash of names is no error until one of those names is asked for."""
+        self._records.append(Registered(spec, provider))
+
+    def __iter__(self) -> Iterator[Registered[SpecT]]:
+        return iter(self._records)
+
+    def names(self) -> list[str]:
+        """The names that can be asked for, without aliases."""
+        return sorted({record.spec.name for record in self._records})
+
+    def get(self, name: str) -> Registered[SpecT]:
+        """The record of that name or alias. One that was passed to the `Quantizer` comes before an installed one.
+
+        Raises:
+            UnknownPluginError: when nothing has the name.
+            PluginConflictError: when two installed plugins claim it.
+        """
+        claims = [record for record in self._records if name in {record.spec.name, *record.spec.aliases}]
+        explicit = [record for record in claims if record.provider.is_explicit]
+        if explicit:
+            if len(claims) > 1:
+                _log.info("%s %r: %s shadows %d other(s)", self.kind, name, explicit[-1].provider, len(claims) - 1)
+            return explicit[-1]
+        if not claims:
+            raise UnknownPluginError(self._unknown(name))
+        if len(claims) > 1:
+            raise PluginConflictError(
+                f"{self.kind} {name!r} is claimed by {' and '.join(str(record.provider) for record in claims)}; "
+                f"uninstall one of them, or block it with MONO_QUANT_BLOCK_PLUGINS={claims[-1].provider.distribution}"
+            )
+        return claims[0]
+
+    def _unknown(self, name: str) -> str:
+        known = ", ".join(self.names())
+        message = f"no {self.kind} is named {name!r}; " + (
+            f"there are: {known}" if known else f"no {self.kind} is registered at all: reinstall mono-quant"
+        )
+        message += f". A distribution that provides it can be installed with pip, e.g. pip install mono-quant-{name}"
+        for plugin, error in self._broken().items():
+            message += f"\n  plugin {plugin} could not be used: {error}"
+        return message

@@ -1,0 +1,228 @@
+"""Running batches through a model while observers watch its layers."""
+
+import inspect
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from traceback import walk_tb
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.calibration.data import count_batches, describe, iterate_batches
+from mono_quant.calibration.progress import with_progress
+from mono_quant.errors import CalibrationError, ConfigurationError
+from mono_quant.plugin_api.observer import Observer
+from mono_quant.plugin_api.source import Batch
+
+__all__ = ["call", "evaluating", "feed", "run_calibration"]
+
+_LONG_RUN = 50
+
+
+class _Watch(Protocol):
+    """Something besides the observers that follows each forward pass."""
+
+    def batch(self) -> Any: ...  # noqa: ANN401 - a context manager around one forward pass
+
+
+def run_calibration(
+    model: nn.Module,
+    calibration_data: Iterable[Any],
+    observers: Mapping[str, Observer] | None = None,
+    num_samples: int = 150,
+    show_progress: bool | None = None,  # noqa: FBT001 - the signature of the earliest interface
+) -> dict[str, Observer]:
+    """Run the model over its calibration data while each observer watches the input of one module.
+
+    Args:
+        model: run in eval mode, without gradients; its training mode is restored.
+        calibration_data: a DataLoader, a list of tensors or any iterable of batches; streamed.
+        observers: module name → observer of that module's first input.
+        num_samples: how many batches to draw at most. 100 to 200 are usually enough.
+        show_progress: a progress bar or not; None shows one when more than 50 batches will run.
+
+    Returns:
+        The observers, with data in them; empty for None.
+
+    Raises:
+        ConfigurationError: when a name in ``observers`` is not a module of the model.
+        CalibrationError: when there is no data, a batch does not fit the model, an observed module never ran, or its
+            input is not finite.
+    """
+    observers = dict(observers or {})
+    feed(
+        model,
+        iterate_batches(calibration_data),
+        observers,
+        num_samples=num_samples,
+        show_progress=show_progress,
+        length=count_batches(calibration_data),
+    )
+    never_ran(observers)
+    return observers
+
+
+def feed(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    observers: Mapping[str, Observer],
+    *,
+    num_samples: int,
+    show_progress: bool | None,
+    length: int | None,
+    watch: _Watch | None = None,
+) -> tuple[int, Batch]:
+    """Draw at most ``num_samples`` batches and run them.
+
+    Args:
+        model: as in `run_calibration`, like the other arguments that it names.
+        batches: where batches come from.
+        observers: by module name.
+        num_samples: how many to draw at most.
+        show_progress: as there.
+        length: how many batches there are, if that is known.
+        watch: gives a context manager for each forward pass.
+
+    Returns:
+        How many batches ran, and the first of them.
+
+    Raises:
+        CalibrationError: when no batch came, or one did not fit.
+    """
+    if num_samples < 1:
+        raise ConfigurationError(f"num_samples must be at least 1, got {num_samples}")
+    expected = num_samples if length is None else min(length, num_samples)
+    show = _auto_detect_progress_threshold(expected) if show_progress is None else show_progress
+    limited = islice(batches, num_samples)
+    first: Batch | None = None
+    count = 0
+    position = _Position()
+    with evaluating(model), _observing(model, observers, position):
+        for batch in with_progress(limited, total=expected, label="calibrating", show=show):
+            position.batch = count
+            with ExitStack() as stack:
+                if watch is not None:
+                    stack.enter_context(watch.batch())
+                output = call(model, batch, f"calibration batch {count}")
+            del (
+                output
+            )  # held until the watch ended: a tensor that outlives the pass is one that the model returned or kept
+            first = first or batch
+            count += 1
+    if first is None:
+        raise CalibrationError("the calibration data is empty: give at least one batch that the model can run on")
+    return count, first
+
+
+def never_ran(observers: Mapping[str, Observer]) -> None:
+    """Refuse observers that saw nothing.
+
+    Raises:
+        CalibrationError: naming their modules.
+    """
+    unseen = [name for name, observer in observers.items() if observer.range() is None]
+    if unseen:
+        raise CalibrationError(
+            f"no calibration batch reached {', '.join(map(repr, unseen))}: give data that exercises "
+            f"{'it' if len(unseen) == 1 else 'them'}, or exclude={unseen!r}"
+        )
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Eval mode, without gradients; afterwards each module is in the mode in which it was."""
+    modes = {module: module.training for model in models for module in model.modules()}
+    try:
+        for model in models:
+            model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def call(model: nn.Module, batch: Batch, what: str) -> Any:  # noqa: ANN401 - whatever the model returns
+    """``model(*batch.args, **batch.kwargs)``.
+
+    Raises:
+        CalibrationError: when that fails, with the structure of the batch beside the signature of the model.
+    """
+    try:
+        return model(*batch.args, **batch.kwargs)
+    except CalibrationError:
+        raise
+    except Exception as error:  # the user's model can raise anything
+        raise CalibrationError(
+            f"{what} failed in {type(model).__name__}.forward{_signature(model)}{_where(model, error)}: called with "
+            f"{describe(batch)}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _where(model: nn.Module, error: Exception) -> str:
+    """The innermost layer of the model that was running when the error was raised, as text."""
+    names = {id(module): name for name, module in model.named_modules()}
+    running = [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
+    name = next((names[id(module)] for module in reversed(running) if id(module) in names), "")
+    return f", in its layer {name!r}" if name else ""
+
+
+def _signature(model: nn.Module) -> str:
+    try:
+        return str(inspect.signature(model.forward))
+    except (TypeError, ValueError):  # a forward written in C or replaced by a callable without one
+        return "(...)"
+
+
+class _Position:
+    """Which batch is running, for messages."""
+
+    batch = 0
+
+
+@contextmanager
+def _observing(model: nn.Module, observers: Mapping[str, Observer], position: _Position) -> Iterator[None]:
+    """Each observer sees its module's first input while this lasts."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    unknown = sorted(set(observers) - set(modules))
+    if unknown:
+        raise ConfigurationError(
+            f"observers are given for {unknown}, which the model has not; it has {sorted(modules)}"
+        )
+    with ExitStack() as stack:
+        for name, observer in observers.items():
+            handle = modules[name].register_forward_pre_hook(_hook(name, observer, position), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield
+
+
+def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: ANN401 - torch's hook type
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if not isinstance(x, Tensor):
+            message = f"layer {name!r} got {describe(x)} as its input in batch {position.batch}, not a tensor"
+            raise CalibrationError(message)
+        if not observer.shows_non_finite and x.numel():
+            _refuse_non_finite(torch.aminmax(x.detach()), name, position)
+        observer.forward(x)
+        if observer.shows_non_finite and (ends := observer.range()) is not None:
+            _refuse_non_finite(ends, name, position)
+
+    return hook
+
+
+def _refuse_non_finite(ends: tuple[Tensor, Tensor], name: str, position: _Position) -> None:
+    low, high = float(ends[0].min()), float(ends[1].max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise CalibrationError(
+            f"the input of layer {name!r} is not finite in calibration batch {position.batch} "
+            f"(it spans {low} to {high}): check the model and the data before quantizing"
+        )
+
+
+def _auto_detect_progress_threshold(num_samples: int) -> bool:
+    """Whether a run is long enough for a progress bar."""
+    return num_samples > _LONG_RUN

@@ -1,0 +1,90 @@
+"""Models and data as a command line can name them."""
+
+import argparse
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.io.files import load_model
+
+__all__ = ["add_model_arguments", "load_data", "model_factory", "model_of"]
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model`` and ``--weights``."""
+    parser.add_argument(
+        "--model", required=True, metavar="MODULE:NAME", help="a class, function or model object to import"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="its state_dict: .safetensors, .pt, .pth")
+
+
+def model_factory(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
+    """What ``MODULE:NAME`` names.
+
+    Raises:
+        ConfigurationError: when it cannot be imported.
+    """
+    if ":" not in where:
+        raise ConfigurationError(f"{where!r} must be MODULE:NAME, for instance my_package.models:build")
+    try:
+        return pkgutil.resolve_name(where)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{where!r} cannot be imported: {error}") from error
+
+
+def model_of(arguments: argparse.Namespace) -> nn.Module:
+    """The model of ``--model``, with ``--weights`` in it.
+
+    Raises:
+        ConfigurationError: when it is no module.
+        ArtifactError: when the weights do not fit.
+    """
+    named = model_factory(arguments.model)
+    model = named if isinstance(named, nn.Module) else named()
+    if not isinstance(model, nn.Module):
+        raise ConfigurationError(f"{arguments.model!r} gave a {type(model).__name__}, not an nn.Module")
+    if arguments.weights is not None:
+        try:
+            model.load_state_dict(load_model(arguments.weights), strict=True)
+        except RuntimeError as error:  # torch lists missing, unexpected and misshaped keys
+            raise ArtifactError(f"{arguments.weights} does not fit {arguments.model}: {error}") from error
+    return model
+
+
+def load_data(where: str, batch_size: int) -> Iterable[Any]:
+    """Calibration data: ``MODULE:NAME`` of an iterable or of a function that gives one, or a file of tensors.
+
+    A file with one tensor is cut into batches of ``batch_size`` rows; in one with several, each is a batch.
+
+    Raises:
+        ConfigurationError: when it cannot be imported.
+        ArtifactError: when the file cannot be read.
+    """
+    if ":" in where and not Path(where).exists():
+        named = model_factory(where)
+        data: Iterable[Any] = named() if callable(named) else named
+        return data
+    tensors = _tensors_of(Path(where))
+    return list(torch.split(tensors[0], batch_size)) if len(tensors) == 1 else tensors
+
+
+def _tensors_of(path: Path) -> list[Tensor]:
+    """All tensors in a file: a ``state_dict``-like mapping in the order of its names, a list, or one tensor."""
+    if path.suffix not in {".pt", ".pth"}:
+        return [tensor for _, tensor in sorted(load_model(path).items())]
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for files that are not its own
+        raise ArtifactError(f"{path} cannot be read as tensors: {error}") from error
+    tensors = list(content.values()) if isinstance(content, dict) else content
+    tensors = [tensors] if isinstance(tensors, Tensor) else tensors
+    if not isinstance(tensors, list | tuple) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
+        raise ArtifactError(
+            f"{path} holds no tensors: give a tensor, a list of tensors or a mapping of names to tensors"
+        )
+    return list(tensors)

@@ -1,0 +1,36 @@
+"""``monoquant quantize``: a model and its data in, a quantized file out."""
+
+import argparse
+from typing import Any
+
+from mono_quant.cli.inputs import add_model_arguments, load_data, model_of
+from mono_quant.cli.output import as_json, say, say_json
+from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:  # noqa: ANN401 - argparse's sub-parsers have no public type
+    """Add the command."""
+    parser = commands.add_parser("quantize", help="quantize a model", description=__doc__)
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--data", required=True, metavar="MODULE:NAME|FILE", help="calibration data: to import, or a file of tensors"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="rows of a batch, for a file with one tensor")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt")
+    add_quantizer_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    quantizer = quantizer_of(arguments)
+    quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    result = quantizer.quantize(model_of(arguments), load_data(arguments.data, arguments.batch_size))
+    result.save(arguments.output)
+    if arguments.json:
+        say_json({"output": arguments.output, "info": as_json(result.info), "validation": as_json(result.validation)})
+    else:
+        say(result)
+        say(f"written    {arguments.output}")

@@ -1,0 +1,140 @@
+"""Watching which module's output goes where, during real forward passes: no tracing, any Python control flow.
+
+While a batch runs, hooks on the watched modules note what they return, and a ``TorchFunctionMode`` notes every torch
+function that is handed such a tensor. Tensors are told apart by identity and held weakly, so watching keeps no memory.
+"""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mono_quant.core.tensors import iter_tensors
+
+__all__ = ["DataFlowRecorder"]
+
+_PROPERTIES = (
+    "device dtype grad_fn is_cpu is_cuda is_leaf is_meta is_nested is_quantized is_sparse itemsize layout names nbytes "
+    "ndim requires_grad shape"
+)
+_METHODS = (
+    "__hash__ __len__ __repr__ data_ptr dim element_size get_device is_complex is_contiguous is_floating_point "
+    "ndimension nelement numel size storage_offset stride"
+)
+_METADATA = frozenset(
+    [getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)]
+    + [getattr(Tensor, name) for name in _METHODS.split()]
+    + [torch.is_tensor, torch.is_floating_point, torch.is_complex, torch.numel]
+)
+"""Functions that read what a tensor looks like and not what is in it."""
+
+_OUTSIDE = "something outside the watched modules"
+
+
+class DataFlowRecorder:
+    """What was watched, over all batches so far.
+
+    Args:
+        model: whose flow is watched.
+        names: the modules to watch: leaf modules, each under one name.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+        modules = dict(model.named_modules())
+        self._watched = {name: modules[name] for name in names}
+        # A scripted module runs outside Python: what happens in it cannot be seen, so nothing is concluded at all.
+        self._is_opaque = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+        self._consumer: dict[str, str | None] = {}
+        self._owners = {id(p): name for name, m in self._watched.items() for p in m.parameters(recurse=False)}
+        self.outside_reads: dict[str, str] = {}
+        """Watched module → the torch function that read one of its parameters while the module was not running."""
+
+    def only_consumer(self, name: str) -> str | None:
+        """The one watched module that received this module's output, unchanged and alone, in every batch."""
+        return None if self._is_opaque else self._consumer.get(name)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Watch one forward pass."""
+        pass_ = _Pass(self._owners, self.outside_reads)
+        with ExitStack() as stack:
+            for name, module in self._watched.items():
+                before = module.register_forward_pre_hook(pass_.entering(name), prepend=True, with_kwargs=True)
+                after = module.register_forward_hook(pass_.leaving(name), always_call=True)
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+            stack.enter_context(pass_)
+            yield
+        for name in self._watched:
+            consumer = pass_.only_consumer(name)
+            self._consumer[name] = consumer if self._consumer.get(name, consumer) == consumer else None
+
+
+class _Pass(TorchFunctionMode):
+    """One forward pass."""
+
+    def __init__(self, owners: Mapping[int, str], outside_reads: dict[str, str]) -> None:
+        super().__init__()
+        self._owners = owners
+        self._outside_reads = outside_reads
+        self._running: list[str] = []
+        self._calls: dict[str, int] = defaultdict(int)
+        self._outputs: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._consumers: dict[str, list[str]] = defaultdict(list)
+
+    def only_consumer(self, name: str) -> str | None:
+        """The watched module that alone received the output of ``name``, both called once, and nothing keeps it."""
+        consumers = self._consumers[name]
+        kept = any(ref() is not None for ref, producer in self._outputs.values() if producer == name)
+        if kept or len(consumers) != 1 or self._calls[name] != 1 or self._calls.get(consumers[0]) != 1:
+            return None
+        return consumers[0]
+
+    def entering(self, name: str) -> Callable[..., None]:
+        """A hook that runs before a watched module's forward, before any other hook."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._calls[name] += 1
+            self._note(name, args, kwargs)
+            self._running.append(name)
+
+        return hook
+
+    def leaving(self, name: str) -> Callable[..., None]:
+        """A hook that runs after it, after any other hook."""
+
+        def hook(_: nn.Module, __: tuple[Any, ...], output: object) -> None:
+            self._running.pop()
+            # An output that is also an input (an in-place or identity module) has a second life: never concluded from.
+            for tensor in iter_tensors(output):
+                known = self._outputs.get(id(tensor))
+                if known is not None and known[0]() is tensor:
+                    self._consumers[name].append(_OUTSIDE)
+                self._outputs[id(tensor)] = (weakref.ref(tensor), name)
+
+        return hook
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Note who reads watched outputs and parameters, then do what was asked."""
+        del types
+        kwargs = kwargs or {}
+        if not self._running and func not in _METADATA:
+            self._note(_OUTSIDE, args, kwargs)
+            for tensor in iter_tensors((args, kwargs)):
+                owner = self._owners.get(id(tensor))
+                if owner is not None:
+                    self._outside_reads.setdefault(owner, getattr(func, "__name__", str(func)))
+        return func(*args, **kwargs)
+
+    def _note(self, consumer: str, *values: object) -> None:
+        for tensor in iter_tensors(values):
+            known = self._outputs.get(id(tensor))
+            if known is not None and known[0]() is tensor:
+                self._consumers[known[1]].append(consumer)

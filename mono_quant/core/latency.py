@@ -1,0 +1,22 @@
+"""How long two models take, measured in turn, so that a change of the machine's speed meets both alike."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+__all__ = ["alternate"]
+
+
+def alternate(
+    first: Callable[[], object], second: Callable[[], object], *, budget_s: float = 1.0
+) -> tuple[float, float]:
+    """Median milliseconds of two calls, run in turn: at least 3 times each, at most 20 times or the budget."""
+    first(), second()
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + budget_s
+    while len(times[0]) < 3 or (len(times[0]) < 20 and time.perf_counter() < end):  # noqa: PLR2004 - as said above
+        for call, spent in zip((first, second), times, strict=True):
+            start = time.perf_counter()
+            call()
+            spent.append((time.perf_counter() - start) * 1e3)
+    return median(times[0]), median(times[1])

@@ -1,0 +1,66 @@
+r"""Which layers a pattern names.
+
+==================  =====================================================
+pattern             names
+==================  =====================================================
+``"encoder.*"``     layers whose qualified name matches the ``fnmatch`` glob
+``"re:.*\.fc[12]"``  layers whose whole name matches the regular expression
+``"type:Linear"``   layers of the class of that name, or derived from it
+``nn.Linear``       the same, given as the class
+==================  =====================================================
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from mono_quant.errors import ConfigurationError
+
+__all__ = ["Pattern", "as_text", "matches", "refuse_unmatched"]
+
+Pattern = str | type[nn.Module]
+
+
+def as_text(pattern: Pattern) -> str:
+    """The pattern as text, the form in which it is kept and saved.
+
+    Raises:
+        ConfigurationError: when it is neither text nor a module class, or no valid regular expression.
+    """
+    if isinstance(pattern, type) and issubclass(pattern, nn.Module):
+        return f"type:{pattern.__name__}"
+    if not isinstance(pattern, str):
+        raise ConfigurationError(f"a pattern must be text or a module class, got {pattern!r}")
+    if pattern.startswith("re:"):
+        try:
+            re.compile(pattern[3:])
+        except re.error as error:
+            raise ConfigurationError(f"pattern {pattern!r} is not a regular expression: {error}") from error
+    return pattern
+
+
+def matches(pattern: str, name: str, module: nn.Module) -> bool:
+    """Whether a pattern, as text, names a layer."""
+    if pattern.startswith("re:"):
+        return re.fullmatch(pattern[3:], name) is not None
+    if pattern.startswith("type:"):
+        return pattern[5:] in {cls.__name__ for cls in type(module).__mro__}
+    return fnmatchcase(name, pattern)
+
+
+def refuse_unmatched(model: nn.Module, patterns: Iterable[str]) -> None:
+    """Refuse a pattern that names no layer: it is misspelt, or names a container, which alone does nothing.
+
+    Raises:
+        ConfigurationError: naming the pattern and what there is.
+    """
+    modules = model.named_modules(remove_duplicate=False)
+    layers = {name: module for name, module in modules if next(module.children(), None) is None}
+    for pattern in patterns:
+        if not any(matches(pattern, name, module) for name, module in layers.items()):
+            names = ", ".join(
+                name or f"(the model itself, a {type(module).__name__})" for name, module in layers.items()
+            )
+            raise ConfigurationError(f"pattern {pattern!r} matches no layer of the model; it has: {names}")

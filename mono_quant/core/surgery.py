@@ -1,0 +1,77 @@
+"""Putting other modules in place of some of a model's."""
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mono_quant.errors import ConfigurationError
+
+__all__ = ["carry_hooks", "copy_with", "put_in_place"]
+
+_HOOK_TABLES = (
+    "_forward_hooks",
+    "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+
+
+def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, without_tensors: bool = False) -> nn.Module:
+    """A copy of the model with other modules in it; neither the model nor the replaced modules are copied or changed.
+
+    A module that stands in several places, or in plain Python containers, is replaced in all of them.
+
+    Args:
+        model: what to copy.
+        replacements: name → the module that comes there.
+        without_tensors: leave the parameters and persistent buffers empty, on the ``meta`` device, to be loaded into.
+
+    Raises:
+        ConfigurationError: when the model cannot be copied.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    # deepcopy takes what is in its memo as already copied: that is the whole replacement.
+    memo: dict[int, object] = {id(modules[name]): replacement for name, replacement in replacements.items()}
+    if without_tensors:
+        stored = model.state_dict(keep_vars=True)
+        memo.update((id(tensor), _empty(tensor)) for tensor in stored.values() if isinstance(tensor, Tensor))
+    try:
+        copied: nn.Module = copy.deepcopy(model, memo)
+    except Exception as error:  # a model's attributes can refuse to be copied in any way
+        raise ConfigurationError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); pass inplace=True to have it "
+            "quantized where it is"
+        ) from error
+    return copied
+
+
+def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+    """The model itself with other modules in it.
+
+    Raises:
+        ConfigurationError: when the model is itself the layer to be replaced.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    by_identity = {id(modules[name]): replacement for name, replacement in replacements.items()}
+    if id(model) in by_identity:
+        raise ConfigurationError(
+            "the model is itself a single layer, which cannot be replaced in place; use inplace=False"
+        )
+    for parent in list(model.modules()):
+        for child_name, child in list(parent.named_children()):
+            if id(child) in by_identity:
+                setattr(parent, child_name, by_identity[id(child)])
+    return model
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Let the hooks that users put on a layer go on in the layer that takes its place."""
+    for table in _HOOK_TABLES:
+        setattr(new, table, copy.copy(getattr(old, table)))
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    empty = tensor.detach().to("meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

@@ -1,0 +1,59 @@
+"""Everything mono_quant raises or warns of: one tree, each error also the builtin it resembles."""
+
+__all__ = [
+    "ArtifactError",
+    "CalibrationError",
+    "ConfigurationError",
+    "MonoQuantError",
+    "PluginConflictError",
+    "PluginError",
+    "PluginWarning",
+    "QuantizationWarning",
+    "UnknownPluginError",
+    "UnsupportedLayerError",
+    "ValidationError",
+]
+
+
+class MonoQuantError(Exception):
+    """Base of every error that mono_quant raises on purpose."""
+
+
+class ConfigurationError(MonoQuantError, ValueError):
+    """An option, pattern or plan that cannot be meant."""
+
+
+class CalibrationError(MonoQuantError, RuntimeError):
+    """The calibration data, or the model run on it, cannot give statistics."""
+
+
+class UnsupportedLayerError(MonoQuantError, TypeError):
+    """A layer was asked to be quantized and cannot be."""
+
+
+class ValidationError(MonoQuantError, ValueError):
+    """The quantized model failed a check and ``on_failure`` is ``"error"``."""
+
+
+class ArtifactError(MonoQuantError, ValueError):
+    """A file cannot be written or read as asked."""
+
+
+class PluginError(MonoQuantError):
+    """A plugin cannot be imported, registered or used."""
+
+
+class UnknownPluginError(PluginError, LookupError):
+    """No registered component has the name that was asked for."""
+
+
+class PluginConflictError(PluginError):
+    """Two providers claim the same thing and neither was named."""
+
+
+class QuantizationWarning(UserWarning):
+    """Something about the quantized model that its owner should know."""
+
+
+class PluginWarning(UserWarning):
+    """A third-party plugin could not be used; unrelated work goes on."""

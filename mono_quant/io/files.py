@@ -1,0 +1,77 @@
+"""Saving and loading tensors by the suffix of the file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mono_quant._plugins.components import format_for
+from mono_quant._plugins.manager import PluginManager
+from mono_quant.errors import ArtifactError
+from mono_quant.io.artifact import expand_ties, to_artifact
+from mono_quant.io.pytorch_format import PytorchFormat
+from mono_quant.io.safetensors_format import SafetensorsFormat
+from mono_quant.plugin_api.format import Format
+
+__all__ = [
+    "load_model",
+    "load_pytorch",
+    "load_safetensors",
+    "save_model",
+    "save_pytorch",
+    "save_safetensors",
+    "write",
+]
+
+
+def save_model(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
+    """Write a model or a ``state_dict`` in the format of the suffix: ``.safetensors``, ``.pt``, ``.pth`` or a plugin's.
+
+    A quantized model takes its manifest along, so that `Quantizer.load` can rebuild it.
+
+    Raises:
+        ArtifactError: when it cannot be written.
+    """
+    write(format_for(path, PluginManager.with_plugins()), model, path)
+
+
+def load_model(path: str | Path) -> dict[str, Tensor]:
+    """The ``state_dict`` in a file, for ``load_state_dict`` of the model that was saved.
+
+    Raises:
+        ArtifactError: when it cannot be read.
+    """
+    return expand_ties(format_for(path, PluginManager.with_plugins()).load(Path(path)))
+
+
+def save_safetensors(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
+    """`save_model` as ``.safetensors``, whatever the file is called."""
+    write(SafetensorsFormat(), model, path)
+
+
+def load_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """`load_model` of a ``.safetensors`` file, whatever it is called."""
+    return expand_ties(SafetensorsFormat().load(Path(path)))
+
+
+def save_pytorch(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
+    """`save_model` as ``.pt``: tensors and JSON text, no code."""
+    write(PytorchFormat(), model, path)
+
+
+def load_pytorch(path: str | Path) -> dict[str, Tensor]:
+    """`load_model` of a ``.pt`` file, with ``weights_only=True``."""
+    return expand_ties(PytorchFormat().load(Path(path)))
+
+
+def write(format: Format, model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:  # noqa: A002
+    """Write a model in a given format.
+
+    Raises:
+        ArtifactError: when the format cannot hold it, or the file cannot be written.
+    """
+    artifact = to_artifact(model)
+    reasons = format.can_store(artifact)
+    if reasons:
+        raise ArtifactError(f"{path} cannot be written: {'; '.join(reasons)}")
+    format.save(artifact, Path(path))

@@ -1,0 +1,45 @@
+"""What users pass as a model, and as a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mono_quant.core.surgery import copy_with
+from mono_quant.errors import ConfigurationError
+
+__all__ = ["_detect_input_format", "_prepare_model", "_validate_model"]
+
+
+def _detect_input_format(model: object) -> Literal["module", "state_dict", "path"]:
+    """What kind of thing a model was given as.
+
+    Raises:
+        ConfigurationError: when it is none that is understood.
+    """
+    if isinstance(model, nn.Module):
+        return "module"
+    if isinstance(model, Mapping) and all(isinstance(value, Tensor) for value in model.values()):
+        return "state_dict"
+    if isinstance(model, str | Path):
+        return "path"
+    raise ConfigurationError(f"a model is an nn.Module, a state_dict or the path of a file, got {type(model).__name__}")
+
+
+def _validate_model(model: object) -> None:
+    """Refuse what is not a module with parameters.
+
+    Raises:
+        ConfigurationError: saying what it is.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigurationError(f"static quantization needs an nn.Module to run, got a {type(model).__name__}")
+    if next(model.parameters(), None) is None:
+        raise ConfigurationError(f"{type(model).__name__} has no parameters: there is nothing to quantize")
+
+
+def _prepare_model(model: nn.Module) -> nn.Module:
+    """A copy of a validated model, in eval mode; the model itself is not changed."""
+    _validate_model(model)
+    return copy_with(model, {}).eval()

@@ -1,0 +1,92 @@
+"""The manifest: what a saved file says about itself beside its tensors."""
+
+import attrs
+import cattrs
+from cattrs.errors import ClassValidationError, IterableValidationError
+
+from mono_quant.config import QuantizationConfig
+from mono_quant.core.granularity import Granularity, as_granularity
+from mono_quant.core.qtypes import QType, as_qtype
+from mono_quant.errors import ArtifactError, MonoQuantError
+from mono_quant.plugin_api.artifact import JSON
+from mono_quant.plugin_api.plan import LayerPlan, Rewrite
+
+__all__ = ["FORMAT_VERSION", "CalibrationRecord", "Manifest", "read_manifest", "write_manifest"]
+
+FORMAT_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class CalibrationRecord:
+    """Which data a model was calibrated with.
+
+    Args:
+        batches: how many were drawn.
+        first_batch_sha256: `fingerprint` of the first.
+    """
+
+    batches: int
+    first_batch_sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """All that loading needs besides the tensors, and how the file came to be.
+
+    Args:
+        format_version: version of this record.
+        config: the recipe of the run.
+        layers: the quantized layers, by name.
+        kept: the layers left in float, name → reason.
+        rewrites: changes of the float model, in order.
+        ties: tensor name → the name under which the shared tensor is stored.
+        versions: package, torch and plugins, name → version.
+        metrics: figures of the run: sizes in MB, ratio, SQNR in dB.
+        calibration: the data it was calibrated with; None when it needed none.
+    """
+
+    format_version: int = FORMAT_VERSION
+    config: QuantizationConfig
+    layers: dict[str, LayerPlan]
+    kept: dict[str, str]
+    rewrites: tuple[Rewrite, ...]
+    ties: dict[str, str]
+    versions: dict[str, str]
+    metrics: dict[str, float | None]
+    calibration: CalibrationRecord | None
+
+
+def write_manifest(manifest: Manifest) -> dict[str, JSON]:
+    """The manifest as JSON values."""
+    return _converter.unstructure(manifest)  # type: ignore[no-any-return]
+
+
+def read_manifest(data: dict[str, JSON]) -> Manifest:
+    """The manifest from JSON values; an unknown key is refused.
+
+    Raises:
+        ArtifactError: when it is of another version or not well formed.
+    """
+    version = data.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"the file has manifest version {version!r}; this mono_quant reads version {FORMAT_VERSION}"
+        )
+    try:
+        return _converter.structure(data, Manifest)
+    except (ClassValidationError, IterableValidationError) as error:
+        raise ArtifactError(f"the manifest is not well formed: {'; '.join(cattrs.transform_error(error))}") from error
+    except (MonoQuantError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"the manifest is not well formed: {error}") from error
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(QType, lambda qtype: qtype.name)
+    converter.register_structure_hook(QType, lambda name, _: as_qtype(name))
+    converter.register_unstructure_hook_func(lambda cls: cls is Granularity, str)
+    converter.register_structure_hook_func(lambda cls: cls is Granularity, lambda text, _: as_granularity(text))
+    return converter
+
+
+_converter = _make_converter()

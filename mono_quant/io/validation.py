@@ -1,0 +1,186 @@
+"""Validating a quantized model against its float one, and the record of what was found."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+import attrs
+from torch import Tensor, nn
+
+from mono_quant.config import OnFailure
+from mono_quant.core.sqnr import sqnr_db
+from mono_quant.core.surgery import copy_with
+from mono_quant.errors import ConfigurationError, QuantizationWarning, ValidationError
+from mono_quant.io.artifact import expand_ties, to_artifact
+from mono_quant.io.checks import (
+    LoadRunValidator,
+    SizeValidator,
+    SqnrValidator,
+    WeightRangeValidator,
+    calculate_model_size,
+)
+from mono_quant.io.safetensors_format import SafetensorsFormat
+from mono_quant.plugin_api.source import Batch
+from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding, Validator
+
+__all__ = [
+    "ValidationResult",
+    "calculate_model_size",
+    "calculate_sqnr",
+    "report_failures",
+    "run_validators",
+    "validate_quantization",
+]
+
+
+@attrs.frozen(kw_only=True)
+class ValidationResult:
+    """What validation found.
+
+    Args:
+        sqnr_db: SQNR of the model's output on a calibration batch; of the weights where no batch was run.
+        weight_sqnr_db: SQNR of all quantized weights together.
+        original_size_mb: MB (2^20 bytes) of parameters and buffers of the float model.
+        quantized_size_mb: the same of the quantized one.
+        compression_ratio: the first over the second.
+        load_test_passed: whether the model was saved, loaded and ran with the same results.
+        weight_range_valid: whether all codes, scales and zero points are in range.
+        layer_sqnr_db: SQNR of each quantized layer's weights, by name.
+        errors: the messages of the failed checks.
+        findings: all of it as the validators gave it.
+    """
+
+    sqnr_db: float | None = None
+    weight_sqnr_db: float | None = None
+    original_size_mb: float | None = None
+    quantized_size_mb: float | None = None
+    compression_ratio: float | None = None
+    load_test_passed: bool = False
+    weight_range_valid: bool = False
+    layer_sqnr_db: Mapping[str, float] = attrs.field(factory=dict)
+    errors: list[str] = attrs.field(factory=list)
+    findings: tuple[ValidationFinding, ...] = ()
+
+    @classmethod
+    def of(cls, findings: Sequence[ValidationFinding]) -> "ValidationResult":
+        """The record of some findings."""
+        by_name = {finding.name: finding for finding in findings}
+
+        def value(name: str) -> float | None:
+            return by_name[name].value if name in by_name else None
+
+        def is_passed(name: str) -> bool:
+            return name in by_name and by_name[name].status == "passed"
+
+        output, weights = value("output-sqnr"), value("weight-sqnr")
+        return cls(
+            sqnr_db=weights if output is None else output,
+            weight_sqnr_db=weights,
+            original_size_mb=value("original-size"),
+            quantized_size_mb=value("quantized-size"),
+            compression_ratio=value("compression-ratio"),
+            load_test_passed=is_passed("load-run"),
+            weight_range_valid=is_passed("weight-range"),
+            layer_sqnr_db=by_name["weight-sqnr"].layers if "weight-sqnr" in by_name else {},
+            errors=[f"{finding.name}: {finding.message}" for finding in findings if finding.status == "failed"],
+            findings=tuple(findings),
+        )
+
+
+def run_validators(validators: Iterable[Validator], context: ValidationContext) -> ValidationResult:
+    """Run them in order on one context."""
+    return ValidationResult.of([finding for validator in validators for finding in validator.validate(context)])
+
+
+def report_failures(result: ValidationResult, on_failure: OnFailure) -> None:
+    """Do with failed checks what was asked for.
+
+    Raises:
+        ConfigurationError: when ``on_failure`` is not one of the three words.
+        ValidationError: when a check failed and it is ``"error"``.
+    """
+    if on_failure not in get_args(OnFailure):
+        raise ConfigurationError(f"on_failure must be one of {get_args(OnFailure)}, got {on_failure!r}")
+    if result.errors and on_failure != "ignore":
+        message = "validation failed: " + "; ".join(result.errors)
+        if on_failure == "error":
+            raise ValidationError(message)
+        warnings.warn(message, QuantizationWarning, stacklevel=3)
+
+
+def validate_quantization(
+    original: nn.Module, quantized: nn.Module, on_failure: OnFailure = "error", *, batch: Batch | None = None
+) -> ValidationResult:
+    """Run the four built-in checks on a pair of models.
+
+    Args:
+        original: the float model.
+        quantized: the quantized one.
+        on_failure: what a failed check does: ``"error"`` raises, ``"warn"`` warns, ``"ignore"`` only records it.
+        batch: a real batch; without one outputs are not compared and ``sqnr_db`` is that of the weights.
+
+    Raises:
+        ValidationError: when a check failed and ``on_failure`` is ``"error"``.
+    """
+    report_failures(ValidationResult(), on_failure)
+    result = run_validators(
+        (SqnrValidator(), SizeValidator(), WeightRangeValidator(), LoadRunValidator()),
+        _context(original, quantized, batch),
+    )
+    report_failures(result, on_failure)
+    return result
+
+
+def calculate_sqnr(original: Tensor, quantized: Tensor) -> float:
+    """SQNR in dB of a tensor and its approximation; a tensor of a quantized dtype is dequantized first.
+
+    Raises:
+        ConfigurationError: when the shapes differ.
+    """
+    if original.shape != quantized.shape:
+        raise ConfigurationError(f"shapes differ: {tuple(original.shape)} and {tuple(quantized.shape)}")
+    return sqnr_db(*(x.dequantize() if x.is_quantized else x for x in (original, quantized)))
+
+
+def _calculate_model_sqnr(original: nn.Module, quantized: nn.Module) -> float:
+    """SQNR in dB of all quantized weights, matched by layer; ``inf`` when nothing is quantized."""
+    finding = SqnrValidator().validate(_context(original, quantized, None))[0]
+    return float("inf") if finding.value is None else finding.value
+
+
+def _check_weight_ranges(model: nn.Module) -> bool:
+    """Whether all codes, scales and zero points are in range and all floats finite."""
+    return _passed(WeightRangeValidator(), model)
+
+
+def _test_load_run(quantized: nn.Module, batch: Batch | None = None) -> bool:
+    """Whether the model can be saved, loaded and, on ``batch``, run with the same bits; the file is removed."""
+    return _passed(LoadRunValidator(), quantized, batch)
+
+
+def _passed(validator: Validator, model: nn.Module, batch: Batch | None = None) -> bool:
+    return all(finding.status == "passed" for finding in validator.validate(_context(model, model, batch)))
+
+
+def _context(original: nn.Module, quantized: nn.Module, batch: Batch | None) -> ValidationContext:
+    return ValidationContext(
+        original=original,
+        quantized=quantized,
+        plan=None,
+        batch=batch,
+        float_layer=dict(original.named_modules(remove_duplicate=False)).get,
+        reload=_reloader(quantized),
+    )
+
+
+def _reloader(quantized: nn.Module) -> Callable[[Path], nn.Module]:
+    """Saving a model that is at hand, and loading it into a copy of itself."""
+
+    def reload(path: Path) -> nn.Module:
+        SafetensorsFormat().save(to_artifact(quantized), path)
+        loaded = copy_with(quantized, {})
+        loaded.load_state_dict(expand_ties(SafetensorsFormat().load(path)), strict=True)
+        return loaded
+
+    return reload

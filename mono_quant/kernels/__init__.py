@@ -1,0 +1,1 @@
+"""Integer arithmetic: the exact reference, the fast ways inside torch, and the choice between them."""

@@ -1,0 +1,92 @@
+"""oneDNN on plain tensors: the fastest convolutions, and the fastest Linear from a few hundred rows on."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mono_quant.core.affine import quantize
+from mono_quant.core.qtypes import UINT8
+from mono_quant.kernels.saturation import adds_pairs_in_int16, worst_conv, worst_linear
+from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+
+__all__ = ["OnednnKernel"]
+
+_INT32_MAX = 2**31 - 1
+_CHANNELS_LAST = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3d}
+
+
+class OnednnKernel(Kernel):
+    """``onednn.qlinear_pointwise`` and ``onednn.qconv_pointwise``: uint8 in, float32 out."""
+
+    @cached_property
+    def pairs_int16(self) -> bool:  # type: ignore[override]
+        """Found by computing the worst case, for both of its operators."""
+        return not self._failure and adds_pairs_in_int16(self.pack, worst_linear(), worst_conv())
+
+    @cached_property
+    def _failure(self) -> str:
+        """Why this torch on this machine cannot run it; empty when it can."""
+        try:
+            for op in (worst_linear(code=1), worst_conv(code=1)):
+                self.pack(op)(torch.zeros(1, op.weight.shape[1], *[4] * len(op.stride)))
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            return f"torch {torch.__version__} cannot run it: {error}"
+        return ""
+
+    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        """Linear and convolutions on the CPU."""
+        if device.type != "cpu":
+            return Support.no("oneDNN runs on the CPU only")
+        if op.kind != "linear" and op.input_scale is None:
+            return Support.no("its convolutions are packed for a fixed input scale")
+        if op.largest_sum > _INT32_MAX:
+            return Support.no("a sum of this layer can overflow int32")
+        return Support.no(self._failure) if self._failure else Support()
+
+    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+        """OneDNN's own layout of the weight."""
+        return _pack_linear(op) if op.kind == "linear" else _pack_conv(op)
+
+
+def _pack_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    weight = torch.ops.onednn.qlinear_prepack(op.weight, None)
+    zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
+    run = torch.ops.onednn.qlinear_pointwise.default
+    weight_scale, bias = op.weight_scale, op.bias
+
+    def linear(x: Tensor) -> Tensor:
+        scale, zero_point = op.input_qparams(x)
+        codes = quantize(x, scale, zero_point, UINT8)
+        y: Tensor = run(
+            codes, scale, zero_point, weight, weight_scale, zero_points, bias, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return y
+
+    return linear
+
+
+def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
+    scale, zero_point = (
+        cast("float", op.input_scale),
+        cast("int", op.input_zero_point),
+    )  # `supports` refuses dynamic ones
+    weight = torch.ops.onednn.qconv_prepack(
+        op.weight, op.weight_scale, scale, zero_point,
+        op.stride, op.padding, op.dilation, op.groups, None,
+    )  # fmt: skip
+    zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
+    run = torch.ops.onednn.qconv_pointwise.default
+
+    def conv(x: Tensor) -> Tensor:
+        codes = quantize(x.contiguous(memory_format=layout), scale, zero_point, UINT8)
+        y: Tensor = run(
+            codes, scale, zero_point, weight, op.weight_scale, zero_points, op.bias,
+            op.stride, op.padding, op.dilation, op.groups, 1.0, 0, torch.float32, "none", [], None,
+        )  # fmt: skip
+        return y
+
+    return conv

@@ -1,0 +1,45 @@
+"""The definition of what a quantized layer computes. Every other kernel must equal it; it is exact and slow."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mono_quant.core.affine import quantize
+from mono_quant.core.qtypes import UINT8
+from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+
+__all__ = ["ReferenceKernel"]
+
+
+class ReferenceKernel(Kernel):
+    """Sums integers in float64, where every partial sum below 2^53 is exact in any order.
+
+    The result is ``float32(sum) · (input_scale · weight_scale) + bias`` in float32.
+    """
+
+    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        """Everything, where there is float64."""
+        del op
+        return Support.no("the device has no float64") if device.type == "mps" else Support()
+
+    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+        """Nothing is prepared: the codes are widened in each call, so that this kernel needs no memory of its own."""
+        per_channel = (-1, *[1] * len(op.stride))
+
+        def run(x: Tensor) -> Tensor:
+            scale, zero_point = op.input_qparams(x)
+            codes = quantize(x, scale, zero_point, UINT8).double() - zero_point
+            y = integer_sum(codes, op.weight.double(), op).float() * (op.weight_scale * scale).reshape(per_channel)
+            return y if op.bias is None else y + op.bias.reshape(per_channel)
+
+        return run
+
+
+def integer_sum(x: Tensor, weight: Tensor, op: QuantizedOp) -> Tensor:
+    """The layer's multiply-adds on numbers of any float dtype, without scales and bias."""
+    if op.kind == "linear":
+        return functional.linear(x, weight)
+    conv = {"conv1d": functional.conv1d, "conv2d": functional.conv2d, "conv3d": functional.conv3d}[op.kind]
+    return conv(x, weight, None, op.stride, op.padding, op.dilation, op.groups)

@@ -1,0 +1,99 @@
+"""Which kernel runs a layer: the fastest of those that can and that were verified, by measurement on the real input."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from mono_quant.errors import ConfigurationError
+from mono_quant.kernels.verify import kind_of, verify
+from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+
+__all__ = ["NamedKernel", "choose", "forget_measurements", "size_class", "supports"]
+
+NamedKernel = tuple[str, Kernel]
+"""A registry name and the kernel."""
+
+_SLOW = "reference"
+_REPEATS = 5
+
+_verified: dict[object, Support] = {}
+_fastest: dict[object, str] = {}
+
+
+def choose(
+    op: QuantizedOp, x: Tensor, kernels: Sequence[NamedKernel], wanted: str
+) -> tuple[str, Callable[[Tensor], Tensor]]:
+    """The kernel for an op and inputs of the size of ``x``, packed.
+
+    Args:
+        op: the layer's arithmetic.
+        x: a real input, float32.
+        kernels: what there is; all of them are asked.
+        wanted: ``"auto"``, or the name of a kernel, which is taken where it supports the op.
+
+    Returns:
+        Its name and the packed callable.
+
+    Raises:
+        ConfigurationError: when no kernel can run the op.
+    """
+    verdicts = {name: supports(kernel, op, x.device) for name, kernel in kernels}
+    able = [(name, kernel) for name, kernel in kernels if verdicts[name]]
+    if not able:
+        why = "; ".join(f"{name}: {verdict.why_not}" for name, verdict in verdicts.items()) or "none is registered"
+        raise ConfigurationError(f"no kernel can run this {op.kind} on {x.device}: {why}")
+    # The reference is the definition, not a competitor: it runs when asked for, or when nothing else can.
+    named = [pair for pair in able if pair[0] == wanted]
+    fast = named or [pair for pair in able if pair[0] != _SLOW] or able
+    if len(fast) == 1:
+        name, kernel = fast[0]
+        return name, kernel.pack(op)
+    key = _signature(op, x)
+    if key in _fastest and (known := dict(fast).get(_fastest[key])) is not None:
+        return _fastest[key], known.pack(op)
+    packed = {name: kernel.pack(op) for name, kernel in fast}
+    _fastest[key] = _measure(packed, x)
+    return _fastest[key], packed[_fastest[key]]
+
+
+def supports(kernel: Kernel, op: QuantizedOp, device: torch.device) -> Support:
+    """Whether a kernel runs an op exactly: its own word, the saturation rule, and one verification a kind of layer."""
+    verdict = kernel.supports(op, device)
+    if not verdict:
+        return verdict
+    if kernel.pairs_int16 and not op.is_pair_safe:
+        return Support.no("this CPU adds products in int16 and the weights are full-range, so sums would be clipped")
+    key = (type(kernel), kind_of(op), device)
+    if key not in _verified:
+        _verified[key] = verify(kernel, op)
+    return _verified[key]
+
+
+def size_class(x: Tensor) -> int:
+    """Inputs of one class share a choice: powers of two of the number of elements."""
+    return x.numel().bit_length()
+
+
+def forget_measurements() -> None:
+    """Measure and verify anew from now on."""
+    _verified.clear()
+    _fastest.clear()
+
+
+def _signature(op: QuantizedOp, x: Tensor) -> object:
+    return (*kind_of(op), tuple(op.weight.shape), op.groups, size_class(x), torch.get_num_threads())
+
+
+def _measure(packed: dict[str, Callable[[Tensor], Tensor]], x: Tensor) -> str:
+    """The fastest on ``x``: alternating runs, medians."""
+    times: dict[str, list[float]] = {name: [] for name in packed}
+    for repeat in range(_REPEATS + 1):
+        for name, run in packed.items():
+            start = time.perf_counter()
+            run(x)
+            if repeat:  # the first run warms caches
+                times[name].append(time.perf_counter() - start)
+    return min(times, key=lambda name: median(times[name]))

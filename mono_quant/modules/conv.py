@@ -1,0 +1,123 @@
+"""Quantized ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``."""
+
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mono_quant.modules.base import QuantizedModule, is_traced
+from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
+
+__all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedConvNd"]
+
+FloatConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+class QuantizedConvNd(QuantizedModule):
+    """A convolution with int8 codes; ``(N, C, *spatial)`` or ``(C, *spatial)``, like the float layer.
+
+    Kernels pad with real zeros, the same on both sides. Any other padding is done on the float input before.
+    """
+
+    kind: ClassVar[OpKind]
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+    _kernel_padding: tuple[int, ...]
+    _float_padding: tuple[int, ...]
+
+    @classmethod
+    def like(cls, layer: FloatConv, tensors: dict[str, Tensor | None]) -> Self:
+        """A quantized layer in place of ``layer`` with the given tensors."""
+        self = cls(**tensors)  # type: ignore[arg-type]
+        self.in_channels = layer.in_channels
+        self.out_channels = layer.out_channels
+        self.kernel_size = layer.kernel_size
+        self.stride = layer.stride
+        self.padding = layer.padding
+        self.dilation = layer.dilation
+        self.groups = layer.groups
+        self.padding_mode = layer.padding_mode
+        before, after = _sides(layer)
+        is_even = layer.padding_mode == "zeros" and before == after
+        self._kernel_padding = before if is_even else (0,) * len(before)
+        # functional.pad counts from the last axis, both sides of an axis together
+        self._float_padding = (
+            ()
+            if is_even
+            else tuple(side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair)
+        )
+        return self
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d's parameter
+        """``(N, C, *spatial) → (N, out, *spatial)``, or both without N; dtype of the input."""
+        x = input.float()
+        if x.ndim == self.weight.ndim - 1:
+            x = x[None]
+        if self._float_padding:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x = functional.pad(x, self._float_padding, mode=mode)
+        y = self.traceable(x) if is_traced() else self.run(x)
+        return (y if input.ndim == self.weight.ndim else y[0]).to(input.dtype)
+
+    def op(self) -> QuantizedOp:
+        """The arithmetic, for the kernels."""
+        return QuantizedOp(
+            kind=self.kind,
+            weight=self.weight,
+            weight_scale=self.weight_scale,
+            bias=None if self.bias is None else self.bias.float(),
+            input_scale=None if self.input_scale is None else float(self.input_scale),
+            input_zero_point=None if self.input_zero_point is None else int(self.input_zero_point),
+            stride=self.stride,
+            padding=self._kernel_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+    def float_op(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The float layer's function, after any float padding."""
+        conv = {"conv1d": functional.conv1d, "conv2d": functional.conv2d, "conv3d": functional.conv3d}[self.kind]
+        return conv(x, weight, bias, self.stride, self._kernel_padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        """As the float layers show themselves."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
+            f"bias={self.bias is not None}, padding_mode={self.padding_mode}"
+        )
+
+
+class QuantizedConv1d(QuantizedConvNd):
+    """Quantized ``nn.Conv1d``: ``(N, C, L)``."""
+
+    kind = "conv1d"
+
+
+class QuantizedConv2d(QuantizedConvNd):
+    """Quantized ``nn.Conv2d``: ``(N, C, H, W)``."""
+
+    kind = "conv2d"
+
+
+class QuantizedConv3d(QuantizedConvNd):
+    """Quantized ``nn.Conv3d``: ``(N, C, D, H, W)``."""
+
+    kind = "conv3d"
+
+
+def _sides(layer: FloatConv) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Padding before and after each spatial axis, also for ``padding="same"``, where an odd one goes after."""
+    if isinstance(layer.padding, str):
+        if layer.padding == "valid":
+            return (0,) * len(layer.kernel_size), (0,) * len(layer.kernel_size)
+        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+    return layer.padding, layer.padding

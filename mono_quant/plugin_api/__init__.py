@@ -1,0 +1,58 @@
+"""All that a plugin author imports: one record and one interface for each kind of component, and what they exchange."""
+
+from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
+from mono_quant.plugin_api.artifact import JSON, Artifact
+from mono_quant.plugin_api.format import Format
+from mono_quant.plugin_api.kernel import Kernel, OpKind, QuantizedOp, Support
+from mono_quant.plugin_api.markers import API_VERSION, hookimpl
+from mono_quant.plugin_api.observer import Observer
+from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec
+from mono_quant.plugin_api.scheme import Scheme
+from mono_quant.plugin_api.source import Batch, Source
+from mono_quant.plugin_api.specs import (
+    AlgorithmSpec,
+    ComponentSpec,
+    FormatSpec,
+    KernelSpec,
+    ObserverSpec,
+    SchemeSpec,
+    SourceSpec,
+    ValidatorSpec,
+)
+from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding, Validator
+
+__all__ = [
+    "API_VERSION",
+    "JSON",
+    "Algorithm",
+    "AlgorithmSpec",
+    "Artifact",
+    "Batch",
+    "ComponentSpec",
+    "DataFlow",
+    "Format",
+    "FormatSpec",
+    "Keep",
+    "Kernel",
+    "KernelSpec",
+    "LayerPlan",
+    "Observer",
+    "ObserverSpec",
+    "OpKind",
+    "Plan",
+    "PlanEntry",
+    "QuantizedOp",
+    "Removed",
+    "Rewrite",
+    "Scheme",
+    "SchemeSpec",
+    "Source",
+    "SourceSpec",
+    "Support",
+    "TensorSpec",
+    "ValidationContext",
+    "ValidationFinding",
+    "Validator",
+    "ValidatorSpec",
+    "hookimpl",
+]

@@ -1,0 +1,96 @@
+"""Kernels: the integer arithmetic of one quantized layer on one machine."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal, Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from mono_quant.core.affine import choose_qparams
+from mono_quant.core.qtypes import UINT8
+from mono_quant.core.weights import is_pair_safe
+
+__all__ = ["Kernel", "OpKind", "QuantizedOp", "Support"]
+
+OpKind = Literal["linear", "conv1d", "conv2d", "conv3d"]
+
+
+@attrs.frozen(kw_only=True, eq=False, slots=False)
+class QuantizedOp:
+    """A layer's arithmetic: ``float(Σ (q_x - input_zero_point) · weight) · (input_scale · weight_scale) + bias``.
+
+    ``q_x`` are the uint8 codes of the float input, as `mono_quant.core.affine.quantize` gives them; the sum is exact.
+
+    Args:
+        kind: ``"linear"``: input ``(N, K)``, weight ``(out, K)``; ``"conv2d"``: input ``(N, C, H, W)``, weight
+            ``(out, C / groups, h, w)``; ``"conv1d"`` and ``"conv3d"`` alike.
+        weight: int8 codes in ``[-127, 127]``.
+        weight_scale: float32 ``(out,)``.
+        bias: float32 ``(out,)`` or None.
+        input_scale: a float32 number; None when each input has its own (dynamic), from its smallest and largest value.
+        input_zero_point: in ``[0, 255]``; None as well then.
+        stride, padding, dilation: one number for each spatial axis; empty for linear. Padding is with real zeros.
+        groups: 1 for linear.
+    """
+
+    kind: OpKind
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    input_scale: float | None
+    input_zero_point: int | None
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+
+    def input_qparams(self, x: Tensor) -> tuple[float, int]:
+        """Scale and zero point of one float32 input."""
+        if self.input_scale is not None and self.input_zero_point is not None:
+            return self.input_scale, self.input_zero_point
+        scale, zero_point = choose_qparams(*torch.aminmax(x), UINT8)
+        return float(scale), int(zero_point)
+
+    @cached_property
+    def is_pair_safe(self) -> bool:
+        """Whether a kernel that adds two products in int16 computes it exactly."""
+        return is_pair_safe(self.weight)
+
+    @cached_property
+    def largest_sum(self) -> int:
+        """Bound of the absolute value of any sum that a kernel accumulates."""
+        rows = self.weight.reshape(self.weight.shape[0], -1)
+        return 255 * int(rows.abs().sum(dim=1, dtype=torch.int64).max()) if rows.numel() else 0
+
+
+@attrs.frozen
+class Support:
+    """Whether a kernel can run an op, and why not."""
+
+    why_not: str = ""
+
+    @classmethod
+    def no(cls, why_not: str) -> Self:
+        """The kernel cannot: ``why_not`` is a clause for people."""
+        return cls(why_not)
+
+    def __bool__(self) -> bool:
+        return not self.why_not
+
+
+class Kernel(ABC):
+    """One way to run quantized layers. Has no state: `pack` holds what belongs to a layer."""
+
+    pairs_int16: bool = False
+    """Whether it adds two products in int16 on this CPU, so that it is exact only for pair-safe weights."""
+
+    @abstractmethod
+    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        """Whether it runs ``op`` on ``device`` here and now, found by looking or trying, never by a version number."""
+
+    @abstractmethod
+    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+        """Prepare the weights; the result maps the float32 input of the op's kind to its float32 output."""

