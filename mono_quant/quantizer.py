@@ -1,5 +1,7 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,13 +14,15 @@ from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import call, evaluating, feed, never_ran
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.latency import alternate
 from mono_quant.core.plan import make_plan, refuse_empty
-from mono_quant.core.selection import Pattern, matches, refuse_unmatched
-from mono_quant.core.surgery import carry_hooks, copy_with, put_in_place
+from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
+from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
+from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
 from mono_quant.io.fingerprint import fingerprint
 from mono_quant.io.manifest import CalibrationRecord, Manifest
@@ -35,6 +39,7 @@ _LONG_CONVERSION = 50
 class Quantizer:
     """Quantizes models after training: any ``nn.Module``, no tracing.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> result = Quantizer(exclude=["2"]).quantize(model, [torch.randn(16, 8) for _ in range(4)])
     >>> result.info.selected_layers
@@ -107,16 +112,19 @@ class Quantizer:
         config = self.config
         refuse_unmatched(model, [*config.include, *config.exclude, *config.overrides])
 
+        names = defaultdict(list)
+        for name, module in model.named_modules(remove_duplicate=False):
+            names[module].append(name)
+
         def decide(name: str, module: nn.Module) -> LayerPlan | Keep:
-            if config.include and not any(matches(pattern, name, module) for pattern in config.include):
+            if config.include and first_match(config.include, names[module], module) is None:
                 return Keep("no include pattern names it")
-            for pattern in config.exclude:
-                if matches(pattern, name, module):
-                    return Keep(f"excluded by {pattern!r}")
-            for pattern, change in config.overrides.items():
-                if change is None and matches(pattern, name, module):
-                    return Keep(f"overridden by {pattern!r}")
-            return self.components.scheme_for(name, module).plan(name, module)
+            if (pattern := first_match(config.exclude, names[module], module)) is not None:
+                return Keep(f"excluded by {pattern!r}")
+            pattern = first_match(config.overrides, names[module], module)
+            if pattern is not None and config.overrides[pattern] is None:
+                return Keep(f"overridden by {pattern!r}")
+            return self.components.scheme_for(name, module, also=names[module]).plan(name, module)
 
         return make_plan(model, decide)
 
@@ -138,14 +146,13 @@ class Quantizer:
         """
         plan = self.plan(model)
         refuse_empty(plan)
+        self.components.prepare()
         run = self._calibrate(model, plan, calibration_data)
         layers, run = self._convert(model, run)
-        quantized = model if inplace and not self.config.validators else copy_with(model, layers)
-        self._sign(quantized, run)
-        validation = self._validate(model, quantized, run)
-        info = self._describe(model, quantized, run, validation)
-        if inplace:
-            quantized = put_in_place(model, layers)
+        copied = None if inplace and not self.config.validators else copy_with(model, layers)
+        validation = None if copied is None else self._validate(model, copied, run)
+        info = self._describe(model, copied, layers, run, validation)
+        quantized = put_in_place(model, layers) if inplace or copied is None else copied
         self._sign(quantized, run, info)
         return QuantizationResult(
             model=quantized, info=info, validation=validation, plan=run.plan, format_for=self.components.format_for
@@ -179,7 +186,11 @@ class Quantizer:
                 )
             return _Run(plan=plan)
         modules = dict(model.named_modules())
-        observers = {n: self.components.observer_for(n, modules[n], spec) for n, spec in needy.items()}
+        also = {entry.name: entry.also for entry in plan.entries}
+        observers = {
+            name: self.components.observer_for(name, modules[name], spec, also=also[name])
+            for name, spec in needy.items()
+        }
         recorder = DataFlowRecorder(
             model, [e.name for e in plan.entries if next(modules[e.name].children(), None) is None]
         )
@@ -203,8 +214,9 @@ class Quantizer:
         refuse_empty(plan)
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
+        flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
         for algorithm in self.components.algorithms:
-            plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, recorder)])
+            plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, flow)])
         return _Run(plan=plan, observers=observers, batches=count, first=first)
 
     def _convert(self, model: nn.Module, run: "_Run") -> "tuple[dict[str, nn.Module], _Run]":
@@ -212,17 +224,17 @@ class Quantizer:
         modules = dict(model.named_modules())
         layers: dict[str, nn.Module] = {}
         decisions: dict[str, LayerPlan] = {}
+        also = {entry.name: entry.also for entry in run.plan.entries}
         names = list(run.plan.layers)
         show = len(names) > _LONG_CONVERSION if self.show_progress is None else self.show_progress
         for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
-            scheme = self.components.scheme_for(name, modules[name])
+            scheme = self.components.scheme_for(name, modules[name], also=also[name])
             layer = self._float_layer(modules, run.plan, name)
             decision = scheme.plan(name, layer)
             if isinstance(decision, Keep):
                 raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
             statistics = {"input": run.observers[name]} if decision.input is not None else {}
             layers[name] = scheme.convert(layer, decision, statistics)
-            carry_hooks(modules[name], layers[name])
             decisions[name] = decision
         share_tied(modules, layers)
         seen: set[int] = set()
@@ -255,11 +267,8 @@ class Quantizer:
         """Run the validators; what a failure does is the configuration's choice."""
         if not self.config.validators:
             return None
+        self._sign(quantized, run)
         modules = dict(model.named_modules(remove_duplicate=False))
-
-        def reload(path: Path) -> nn.Module:
-            write(self.components.format_for(path), quantized, path)
-            return self.load(path, model)
 
         context = ValidationContext(
             original=model,
@@ -267,18 +276,24 @@ class Quantizer:
             plan=run.plan,
             batch=run.first,
             float_layer=lambda name: self._float_layer(modules, run.plan, name) if name in modules else None,
-            reload=reload,
+            save=lambda path: write(self.components.format_for(path), quantized, path),
+            load=lambda path: self.load(path, model),
         )
         result = run_validators(self.components.validators, context)
         report_failures(result, self.config.on_failure)
         return result
 
     def _describe(
-        self, model: nn.Module, quantized: nn.Module, run: "_Run", validation: ValidationResult | None
+        self,
+        model: nn.Module,
+        quantized: nn.Module | None,
+        layers: Mapping[str, nn.Module],
+        run: "_Run",
+        validation: ValidationResult | None,
     ) -> QuantizationInfo:
-        """The figures of the run; the two models are timed in turn on a calibration batch."""
-        latency = _latency(model, quantized, run.first) if run.first is not None and model is not quantized else None
-        kernels = {n: m.engine.chosen for n, m in quantized.named_modules() if isinstance(m, QuantizedModule)}
+        """The figures of the run; the two models, where there are two, are timed in turn on a calibration batch."""
+        latency = None if run.first is None or quantized is None else _latency(model, quantized, run.first)
+        kernels = {name: layer.engine.chosen for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
         warnings = []
         if latency is not None and latency[1] > latency[0]:
             warnings.append(
@@ -311,7 +326,7 @@ class Quantizer:
 
     def _sign(self, quantized: nn.Module, run: "_Run", info: QuantizationInfo | None = None) -> None:
         """Write into the model how it was made, for the file that it may be saved in."""
-        figures = ("original_size_mb", "quantized_size_mb", "compression_ratio", "sqnr_db")
+        sizes = ("original_size_mb", "quantized_size_mb", "compression_ratio")
         manifest = Manifest(
             config=self.config,
             layers=run.plan.layers,
@@ -319,7 +334,9 @@ class Quantizer:
             rewrites=run.plan.rewrites,
             ties={},
             versions=self.components.versions,
-            metrics={} if info is None else {figure: getattr(info, figure) for figure in figures},
+            metrics={}
+            if info is None
+            else {**{size: getattr(info, size) for size in sizes}, "sqnr_db": _settled(info.sqnr_db)},
             calibration=None
             if run.first is None
             else CalibrationRecord(batches=run.batches, first_batch_sha256=fingerprint(run.first)),
@@ -335,6 +352,11 @@ class _Run:
     observers: Mapping[str, Observer] = attrs.field(factory=dict)
     batches: int = 0
     first: Batch | None = None
+
+
+def _settled(figure: float | None) -> float | None:
+    """SQNR for the file: without the digits in which right kernels differ, and None where JSON has no number for it."""
+    return None if figure is None or not math.isfinite(figure) else round(figure, 1)
 
 
 def _latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:

@@ -19,7 +19,7 @@ def make_report(plan: Plan, info: QuantizationInfo, validation: ValidationResult
     shown = [f"warning    {text}" for text in info.warnings]
     if len(shown) > room:
         shown = [*shown[: room - 1], f"warning    and {len(shown) - room + 1} more in info.warnings"]
-    return "\n".join([*lines, *shown])
+    return "\n".join(" ".join(line.splitlines()) for line in [*lines, *shown])
 
 
 def _layers(plan: Plan) -> Iterator[str]:
@@ -45,9 +45,10 @@ def _accuracy(validation: ValidationResult | None) -> Iterator[str]:
     if figures.get("output-sqnr") is not None:
         parts.append(f"output {validation.sqnr_db:.1f} dB")
     if validation.weight_sqnr_db is not None:
-        worst = min(validation.layer_sqnr_db, key=lambda name: validation.layer_sqnr_db[name])
-        lowest = validation.layer_sqnr_db[worst]
-        parts.append(f"weights {validation.weight_sqnr_db:.1f} dB, lowest layer {worst or '(model)'} {lowest:.1f} dB")
+        parts.append(f"weights {validation.weight_sqnr_db:.1f} dB")
+    if validation.layer_sqnr_db:
+        worst, lowest = min(validation.layer_sqnr_db.items(), key=lambda item: item[1])
+        parts.append(f"lowest layer {worst or '(model)'} {lowest:.1f} dB")
     if parts:
         yield f"SQNR       {'; '.join(parts)}"
 

@@ -1,6 +1,7 @@
 """The components of one run: made from the registries as a configuration asks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import torch
 from torch import nn
 
 from mono_quant._plugins.factory import make
-from mono_quant._plugins.manager import PluginManager
+from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.registry import Registered, Registry
 from mono_quant.config import Component, Override, QuantizationConfig
-from mono_quant.core.selection import matches
-from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError
+from mono_quant.core.selection import first_match
+from mono_quant.errors import ArtifactError, CalibrationError, ConfigurationError, PluginConflictError
 from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, TensorSpec, Validator
 from mono_quant.version import __version__
 
@@ -47,16 +48,16 @@ class Components:
         """The scheme of a registry name with its default options, as loading needs it."""
         return self._make(self.manager.schemes, Component(name), Scheme)  # type: ignore[no-any-return]
 
-    def scheme_for(self, name: str, module: nn.Module) -> Scheme:
-        """The scheme that a layer is planned and converted with."""
-        wanted = self._override(name, module).scheme or self.config.scheme
+    def scheme_for(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> Scheme:
+        """The scheme that a layer is planned and converted with; ``also`` are its other names."""
+        wanted = self._override((name, *also), module).scheme or self.config.scheme
         if id(wanted) not in self._schemes:
             self._schemes[id(wanted)] = self._make(self.manager.schemes, wanted, Scheme)
         return self._schemes[id(wanted)]
 
-    def observer_for(self, name: str, module: nn.Module, spec: TensorSpec) -> Observer:
-        """A new observer for what a plan asks to be observed."""
-        wanted = self._override(name, module).observer or self.config.observer
+    def observer_for(self, name: str, module: nn.Module, spec: TensorSpec, *, also: Iterable[str] = ()) -> Observer:
+        """A new observer for what a plan asks to be observed; ``also`` are the other names of the layer."""
+        wanted = self._override((name, *also), module).observer or self.config.observer
         return self._make(  # type: ignore[no-any-return]
             self.manager.observers, wanted, Observer,
             dtype=spec.dtype, symmetric=spec.symmetric, granularity=spec.granularity,
@@ -74,12 +75,17 @@ class Components:
             wanted = Component(self.config.source.name, {**options, **self.config.source.options})
             return self._make(self.manager.sources, wanted, Source)  # type: ignore[no-any-return]
         names = self.manager.sources.names()
-        accepting = [name for name in names if self._make(self.manager.sources, Component(name), Source).accepts(data)]
+        accepting: list[str] = []
+        for name in names:
+            with self._excusing(self.manager.sources, name):
+                if self._make(self.manager.sources, Component(name), Source).accepts(data):
+                    accepting.append(name)
         if not accepting:
-            raise CalibrationError(
-                f"no source reads calibration data of type {type(data).__name__}; there are: {', '.join(names)}. "
-                "Give a DataLoader, a list of tensors or any iterable of batches"
+            message = (
+                f"no source reads calibration data of type {type(data).__name__}; there are: "
+                f"{', '.join(names) or 'none'}. Give a DataLoader, a list of tensors or any iterable of batches"
             )
+            raise CalibrationError("\n  ".join([message, *self.manager.unused()]))
         if len(accepting) > 1:
             raise PluginConflictError(
                 f"calibration data of type {type(data).__name__} is read by the sources {' and '.join(accepting)}; "
@@ -103,11 +109,21 @@ class Components:
 
     @cached_property
     def kernels(self) -> tuple[tuple[str, Kernel], ...]:
-        """All kernels, by name; an unknown name in the configuration is refused here."""
-        if self.config.kernel != "auto":
-            self.manager.kernels.get(self.config.kernel)
-        names = self.manager.kernels.names()
-        return tuple((name, self._make(self.manager.kernels, Component(name), Kernel)) for name in names)
+        """All kernels, by name; one that is asked for by an alias goes by it, and an unknown name is refused here."""
+        registry, wanted = self.manager.kernels, self.config.kernel
+        named = registry.get(wanted).spec.name if wanted != "auto" else ""
+        kernels: list[tuple[str, Kernel]] = []
+        for name in registry.names():
+            if name == named:
+                kernels.append((wanted, self._make(registry, Component(wanted), Kernel)))
+                continue
+            with self._excusing(registry, name):
+                kernels.append((name, self._make(registry, Component(name), Kernel)))
+        return tuple(kernels)
+
+    def prepare(self) -> None:
+        """Make what the configuration names, so that an unknown name or option is refused before any work is done."""
+        _ = self.validators, self.algorithms, self.kernels
 
     def format_for(self, path: str | Path) -> Format:
         """The format that a file name chooses."""
@@ -130,27 +146,43 @@ class Components:
         plugins.pop("", None)
         return {**plugins, "mono-quant": __version__, "torch": torch.__version__}
 
-    def _override(self, name: str, module: nn.Module) -> Override:
+    def _override(self, names: Iterable[str], module: nn.Module) -> Override:
         """What the first matching override says; nothing when none matches."""
-        matching = (change for pattern, change in self.config.overrides.items() if matches(pattern, name, module))
-        return next(matching, None) or Override()
+        pattern = first_match(self.config.overrides, names, module)
+        return (self.config.overrides[pattern] if pattern is not None else None) or Override()
+
+    @contextmanager
+    def _excusing(self, registry: Registry[Any], name: str) -> Iterator[None]:
+        """Around work with a component that nobody named: when a third party's fails, it is left out with a warning."""
+        try:
+            yield
+        except PluginConflictError as error:
+            warn_once(f"{registry.kind} {name}", str(error))
+        except Exception as error:  # a third party's code can raise anything
+            provider = registry.get(name).provider
+            if provider.is_builtin or provider.is_explicit:
+                raise
+            if not isinstance(error, ConfigurationError):  # that one has options without defaults: it must be named
+                self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}")
 
     def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
         return make(registry.get(wanted.name), registry.kind, interface, wanted.options, **common)
 
 
 def format_for(path: str | Path, manager: PluginManager) -> Format:
-    """The registered format that the suffix of ``path`` chooses.
+    """The registered format that the suffix of ``path`` chooses, the longest one that fits.
 
     Raises:
         ArtifactError: when no format has the suffix.
         PluginConflictError: when two installed plugins have it.
     """
-    suffix = Path(path).suffix
+    known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
+    name = Path(path).name
+    suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
+    if suffix is None:
+        message = f"{path}: no format has the suffix {Path(path).suffix!r}; there are {', '.join(known) or 'none'}"
+        raise ArtifactError("\n  ".join([message, *manager.unused()]))
     claims = [registered for registered in manager.formats if suffix in registered.spec.suffixes]
-    if not claims:
-        known = ", ".join(sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes}))
-        raise ArtifactError(f"{path}: no format has the suffix {suffix!r}; there are {known or 'none'}")
     explicit = [registered for registered in claims if registered.provider.is_explicit]
     if len(claims) > 1 and not explicit:
         raise PluginConflictError(

@@ -1,6 +1,8 @@
 """Finding the installed plugins: find, load, classify. Once for the process; `refresh` starts over."""
 
+import importlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -31,53 +33,59 @@ def discover(*, autoload: bool) -> Iterator[Discovered]:
 
     Args:
         autoload: whether third-party plugins are imported; otherwise they are named as blocked. The environment can
-            say no
-            too: ``MONO_QUANT_DISABLE_AUTOLOAD=1`` for all third parties, ``MONO_QUANT_BLOCK_PLUGINS=a,b`` for some
-                plugins
-            or distributions.
+            say no too: ``MONO_QUANT_DISABLE_AUTOLOAD=1`` for all third parties, ``MONO_QUANT_BLOCK_PLUGINS=a,b`` for
+            some plugins or distributions.
 
     Raises:
         PluginError: when a built-in cannot be imported.
     """
     third_parties = autoload and os.environ.get(_DISABLE_AUTOLOAD, "") in {"", "0"}
-    blocked = {name.strip() for name in os.environ.get(_BLOCK, "").split(",") if name.strip()}
-    for point in _find():
-        provider = _provider(point)
-        if {provider.name, provider.distribution} & blocked:
+    blocked = {_normalized(name) for name in os.environ.get(_BLOCK, "").split(",") if name.strip()}
+    for provider, point in _find():
+        if {_normalized(provider.name), provider.distribution} & blocked:
             yield Discovered(attrs.evolve(provider, status="blocked", error=f"named in {_BLOCK}"), None)
         elif not (third_parties or provider.is_builtin):
             yield Discovered(attrs.evolve(provider, status="blocked", error="autoload is off"), None)
         else:
-            yield _load(point)
+            yield _load(provider, point)
 
 
 def refresh() -> None:
     """Forget what was found and loaded, so that a plugin installed meanwhile is seen."""
     _find.cache_clear()
     _load.cache_clear()
+    importlib.invalidate_caches()
 
 
 @cache
-def _find() -> tuple[EntryPoint, ...]:
-    """Our entry points; a distribution that is found twice on the path counts once."""
-    unique = {(_provider(point).distribution, point.name, point.value): point for point in entry_points(group=GROUP)}
-    return tuple(sorted(unique.values(), key=lambda point: (not _provider(point).is_builtin, point.name, point.value)))
+def _find() -> tuple[tuple[Provider, EntryPoint], ...]:
+    """Our entry points and who has them; a distribution that is found twice on the path counts once."""
+    unique: dict[tuple[str, str, str], tuple[Provider, EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        provider = _provider(point)
+        unique.setdefault((provider.distribution, point.name, point.value), (provider, point))
+    return tuple(unique[key] for key in sorted(unique, key=lambda key: (key[0] != OWN_DISTRIBUTION, key[1:], key[0])))
 
 
 def _provider(point: EntryPoint) -> Provider:
-    dist = point.dist
-    if dist is None:
-        return Provider(name=point.name, distribution="unknown distribution")
-    return Provider(name=point.name, distribution=dist.name.lower().replace("_", "-"), version=dist.version)
+    try:
+        name, version = point.dist.name, point.dist.version  # type: ignore[union-attr]
+        return Provider(name=point.name, distribution=_normalized(name), version=version)
+    except (AttributeError, KeyError, TypeError, OSError):  # no METADATA: a half-removed distribution
+        return Provider(name=point.name, distribution="unknown-distribution")
 
 
-@cache
-def _load(point: EntryPoint) -> Discovered:
-    provider = _provider(point)
+def _normalized(name: str) -> str:
+    """As packaging tools compare names: https://packaging.python.org/en/latest/specifications/name-normalization/."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+@cache  # by provider too: entry points of two distributions are equal when their names and values are
+def _load(provider: Provider, point: EntryPoint) -> Discovered:
     start = time.perf_counter()
     try:
         plugin = point.load()
-    except Exception as error:  # a plugin's import can raise anything
+    except (Exception, SystemExit) as error:  # a plugin's import can raise anything
         message = f"importing {point.value!r} raised {type(error).__name__}: {error}"
         if provider.distribution == OWN_DISTRIBUTION:
             raise PluginError(f"built-in plugin {provider}: {message}") from error

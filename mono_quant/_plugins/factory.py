@@ -53,8 +53,10 @@ def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a 
         return factory
     try:
         return pkgutil.resolve_name(factory)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"{registered.provider}: its factory {factory!r} cannot be imported: {error}") from error
+    except Exception as error:  # its import can raise anything
+        raise PluginError(
+            f"plugin {registered.provider}: its factory {factory!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _option_names(factory: Any) -> set[str]:  # noqa: ANN401

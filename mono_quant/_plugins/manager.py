@@ -4,7 +4,7 @@ import inspect
 import os
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -28,7 +28,7 @@ from mono_quant.plugin_api.specs import (
     ValidatorSpec,
 )
 
-__all__ = ["PluginManager"]
+__all__ = ["PluginManager", "warn_once"]
 
 _warned: set[str] = set()
 
@@ -55,7 +55,8 @@ class PluginManager(pluggy.PluginManager):
             KernelSpec: self.kernels,
             AlgorithmSpec: self.algorithms,
         }
-        self._collected: list[ComponentSpec] = []
+        self._active: dict[str, Provider] = {}  # by pluggy's name of the plugin
+        self._collected: dict[str, Sequence[ComponentSpec]] = {}  # by hook, of the plugin that is being registered
         self.add_hookspecs(hookspecs)
         for name, spec_type in hookspecs.HOOKS.items():
             # Historic: called once here, with no plugin yet; from now on pluggy calls each plugin that is registered,
@@ -88,14 +89,37 @@ class PluginManager(pluggy.PluginManager):
                 plugin = import_module(plugin)
             except Exception as error:  # its import can raise anything
                 raise PluginError(f"plugin {plugin!r} cannot be imported: {type(error).__name__}: {error}") from error
-        if self.is_registered(plugin):
+        known = self.get_name(plugin)
+        if known is not None:
+            self._prefer(known)
             return
-        name = plugin.__name__ if isinstance(plugin, types.ModuleType) else type(plugin).__name__
-        self._add(plugin, Provider(name=name))
+        name = plugin.__name__ if isinstance(plugin, types.ModuleType | type) else type(plugin).__name__
+        provider = Provider(name=name, is_explicit=True)
+        try:
+            self._add(plugin, provider)
+        except PluginError as error:
+            raise PluginError(f"plugin {provider}: {error}") from error
 
-    def broken(self) -> dict[str, str]:
-        """The plugins that could not be used, with the reason."""
-        return {str(provider): provider.error for provider in self.providers if provider.status == "broken"}
+    def give_up(self, provider: Provider, error: str) -> None:
+        """Note that a third party's plugin is broken, and warn of it once in this process.
+
+        Raises:
+            PluginError: with ``MONO_QUANT_STRICT_PLUGINS=1``.
+        """
+        if os.environ.get("MONO_QUANT_STRICT_PLUGINS", "") not in {"", "0"}:
+            raise PluginError(f"plugin {provider}: {error}")
+        broken = attrs.evolve(provider, status="broken", error=error)
+        self.providers = [*(one for one in self.providers if one not in {provider, broken}), broken]
+        warn_once(str(provider), f"plugin {provider} is not used: {error}")
+
+    def unused(self) -> list[str]:
+        """The plugins that are broken or blocked, with the reasons, in lines for a message."""
+        broken = [f"plugin {p} could not be used: {p.error}" for p in self.providers if p.status == "broken"]
+        blocked: dict[str, list[str]] = {}
+        for provider in self.providers:
+            if provider.status == "blocked":
+                blocked.setdefault(provider.error, []).append(str(provider))
+        return broken + [f"blocked, because {why}: {', '.join(who)}" for why, who in blocked.items()]
 
     def components(self, provider: Provider) -> dict[str, list[str]]:
         """What a provider gave: kind → names."""
@@ -106,11 +130,11 @@ class PluginManager(pluggy.PluginManager):
         return {kind: names for kind, names in given.items() if names}
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:  # noqa: ANN401 - pluggy's own return type
-        """Look at names with our prefix only: no property or lazy export of a plugin runs."""
-        return super().parse_hookimpl_opts(plugin, name) if name.startswith(HOOK_PREFIX) else None
+        """Look at functions with our prefix only: no property or lazy export of a plugin runs."""
+        return super().parse_hookimpl_opts(plugin, name) if _is_hook(plugin, name) else None
 
     def _registry(self, kind: str, _: type[SpecT]) -> Registry[SpecT]:
-        return Registry(kind, self.broken)
+        return Registry(kind, self.unused)
 
     def _collector(self, hook: str, spec_type: type[ComponentSpec]) -> Any:  # noqa: ANN401
         def collect(records: object) -> None:
@@ -119,9 +143,22 @@ class PluginManager(pluggy.PluginManager):
             for record in records:
                 if type(record) is not spec_type:
                     raise PluginError(f"{hook} must return {spec_type.__name__} records, got {record!r}")
-            self._collected.extend(records)
+            self._collected[hook] = records
 
         return collect
+
+    def _prefer(self, name: str) -> None:
+        """Treat a registered plugin as one that the user passed."""
+        old = self._active[name]
+        new = self._active[name] = attrs.evolve(old, is_explicit=True)
+        self.providers[self.providers.index(old)] = new
+        for registry in self.registries.values():
+            registry.hand_over(old, new)
+
+    def _check_answers(self, hooks: Iterable[str]) -> None:
+        for hook in hooks:
+            if hook not in self._collected:  # pluggy does not hand on a result of None
+                raise PluginError(f"{hook} must return a list of {hookspecs.HOOKS[hook].__name__}, got None")
 
     def _add_installed(self, provider: Provider, plugin: object | None) -> None:
         if provider.status == "active":
@@ -129,48 +166,67 @@ class PluginManager(pluggy.PluginManager):
                 self._add(plugin, provider)
             except PluginError as error:
                 if provider.is_builtin:
-                    raise
-                provider = attrs.evolve(provider, status="broken", error=str(error))
-            else:
-                return
-        self.providers.append(provider)
-        if provider.status == "broken":
-            if os.environ.get("MONO_QUANT_STRICT_PLUGINS", "") not in {"", "0"}:
-                raise PluginError(f"plugin {provider}: {provider.error}")
-            if str(provider) not in _warned:
-                _warned.add(str(provider))
-                warnings.warn(f"plugin {provider} is not used: {provider.error}", PluginWarning, stacklevel=5)
+                    raise PluginError(f"built-in plugin {provider}: {error}") from error
+                self.give_up(provider, str(error))
+        elif provider.status == "broken":
+            self.give_up(provider, provider.error)
+        else:
+            self.providers.append(provider)
 
     def _add(self, plugin: object, provider: Provider) -> None:
         """Register; when that fails, nothing of the plugin stays behind."""
+        known = self.get_name(plugin)
+        if known is not None:
+            raise PluginError(f"it is the same object as {self._active[known]}")
         self._collected.clear()
+        name = f"{provider.distribution}:{provider.name}:{id(plugin)}"
         try:
-            _check(plugin)
-            self.register(plugin, name=f"{provider.distribution}:{provider.name}:{id(plugin)}")
+            hooks = _check(plugin)
+            self.register(plugin, name=name)
             self.check_pending()
-        except Exception as error:  # a hook can raise anything
-            if self.is_registered(plugin):
-                self.unregister(plugin)
+            self._check_answers(hooks)
+        except (Exception, SystemExit) as error:  # a hook can raise anything
+            if self.has_plugin(name):
+                self.unregister(name=name)
             if isinstance(error, PluginError):
-                raise PluginError(f"plugin {provider}: {error}") from error
-            raise PluginError(f"plugin {provider}: {type(error).__name__}: {error}") from error
+                raise
+            raise PluginError(f"{type(error).__name__}: {error}") from error
+        self._active[name] = provider
         self.providers.append(provider)
-        for record in self._collected:
-            self.registries[type(record)].add(record, provider)
+        for records in self._collected.values():
+            for record in records:
+                self.registries[type(record)].add(record, provider)
 
 
-def _check(plugin: object) -> None:
-    """What can be said about a plugin before it is registered.
+def warn_once(about: str, message: str) -> None:
+    """Warn, at the user's line, unless there was a warning about the same thing in this process."""
+    if about not in _warned:
+        _warned.add(about)
+        warnings.warn(message, PluginWarning, stacklevel=_level_of_the_user())
+
+
+def _level_of_the_user() -> int:
+    """Stack level, as `warnings.warn` in the calling function counts, of what called mono_quant."""
+    frame, level, outermost = inspect.currentframe(), 0, 0
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == PROJECT:
+            outermost = level
+        frame, level = frame.f_back, level + 1
+    return outermost + 1
+
+
+def _check(plugin: object) -> list[str]:
+    """The names of a plugin's hooks.
 
     Raises:
-        PluginError: naming what is wrong.
+        PluginError: naming what is wrong with it.
     """
     if inspect.isclass(plugin):
         raise PluginError(f"{plugin.__name__} is a class; pass an instance of it")
     wanted = inspect.getattr_static(plugin, "MONO_QUANT_API_VERSION", API_VERSION)
     if wanted != API_VERSION:
         raise PluginError(f"it was written for plugin API {wanted}; this mono_quant has plugin API {API_VERSION}")
-    hooks = [name for name in dir(plugin) if name.startswith(HOOK_PREFIX) and inspect.isroutine(getattr(plugin, name))]
+    hooks = [name for name in dir(plugin) if _is_hook(plugin, name)]
     if not hooks:
         raise PluginError(f"it has no hook: no function named {HOOK_PREFIX}*; there are {', '.join(hookspecs.HOOKS)}")
     for name in hooks:
@@ -181,3 +237,12 @@ def _check(plugin: object) -> None:
             raise PluginError(f"{name} is not a hook; there are {', '.join(hookspecs.HOOKS)}")
         if inspect.signature(hook).parameters:
             raise PluginError(f"{name}{inspect.signature(hook)} takes arguments; hooks take none")
+    return hooks
+
+
+def _is_hook(plugin: object, name: str) -> bool:
+    """Whether a name has our prefix and is a function; a property or another descriptor is not even read."""
+    if not name.startswith(HOOK_PREFIX):
+        return False
+    found = inspect.getattr_static(plugin, name, None)
+    return isinstance(found, types.FunctionType | types.MethodType | staticmethod | classmethod)

@@ -20,6 +20,7 @@ class Provider:
         status: ``"active"``, ``"broken"`` (see ``error``) or ``"blocked"`` (by a switch).
         error: why it is broken.
         import_ms: milliseconds its import took.
+        is_explicit: whether the user passed it to a `Quantizer`, installed or not.
     """
 
     name: str
@@ -28,20 +29,13 @@ class Provider:
     status: Literal["active", "broken", "blocked"] = "active"
     error: str = ""
     import_ms: float = 0.0
+    is_explicit: bool = False
 
     @property
     def is_builtin(self) -> bool:
         """Whether it came with mono_quant itself."""
         return self.distribution == OWN_DISTRIBUTION
 
-    @property
-    def is_explicit(self) -> bool:
-        """Whether the user passed it to a `Quantizer`."""
-        return not self.distribution
-
     def __str__(self) -> str:
-        return (
-            f"{self.name} (passed to Quantizer)"
-            if self.is_explicit
-            else (f"{self.name} ({self.distribution} {self.version})")
-        )
+        where = f"{self.distribution} {self.version}".strip()
+        return f"{self.name} ({where or 'passed to Quantizer'})"

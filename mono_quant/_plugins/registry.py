@@ -1,7 +1,7 @@
 """Components of one kind, by name."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import attrs
@@ -30,17 +30,22 @@ class Registry(Generic[SpecT]):
 
     Args:
         kind: what to call them in messages: ``"observer"``.
-        broken: gives the plugins that could not be used, for the message about an unknown name.
+        unused: gives lines about the plugins that are not used, for the message about an unknown name.
     """
 
-    def __init__(self, kind: str, broken: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, kind: str, unused: Callable[[], Iterable[str]]) -> None:
         self.kind = kind
-        self._broken = broken
+        self._unused = unused
         self._records: list[Registered[SpecT]] = []
 
     def add(self, spec: SpecT, provider: Provider) -> None:
         """Take in a record. A clash of names is no error until one of those names is asked for."""
         self._records.append(Registered(spec, provider))
+
+    def hand_over(self, old: Provider, new: Provider) -> None:
+        """Let the records of one provider be those of another, as if they had come last."""
+        moved = [attrs.evolve(record, provider=new) for record in self._records if record.provider == old]
+        self._records = [record for record in self._records if record.provider != old] + moved
 
     def __iter__(self) -> Iterator[Registered[SpecT]]:
         return iter(self._records)
@@ -76,7 +81,5 @@ class Registry(Generic[SpecT]):
         message = f"no {self.kind} is named {name!r}; " + (
             f"there are: {known}" if known else f"no {self.kind} is registered at all: reinstall mono-quant"
         )
-        message += f". A distribution that provides it can be installed with pip, e.g. pip install mono-quant-{name}"
-        for plugin, error in self._broken().items():
-            message += f"\n  plugin {plugin} could not be used: {error}"
-        return message
+        message += ". Others come with the distributions that provide them, see `monoquant plugins`"
+        return "\n  ".join([message, *self._unused()])

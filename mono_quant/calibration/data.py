@@ -65,6 +65,7 @@ def as_batch(item: object, what: str = "a calibration batch") -> Batch:
 def describe(item: object) -> str:
     """The structure of a batch in one line, for error messages.
 
+    >>> import torch
     >>> describe({"x": torch.zeros(2, 3), "n": [1, 2]})
     "{'x': float32[2, 3], 'n': [int, int]}"
     """

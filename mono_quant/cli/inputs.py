@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.files import load_model
 
-__all__ = ["add_model_arguments", "load_data", "model_factory", "model_of"]
+__all__ = ["add_model_arguments", "import_named", "load_data", "model_of"]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="its state_dict: .safetensors, .pt, .pth")
 
 
-def model_factory(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
+def import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
     """What ``MODULE:NAME`` names.
 
     Raises:
@@ -44,8 +44,8 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
         ConfigurationError: when it is no module.
         ArtifactError: when the weights do not fit.
     """
-    named = model_factory(arguments.model)
-    model = named if isinstance(named, nn.Module) else named()
+    named = import_named(arguments.model)
+    model = named if isinstance(named, nn.Module) else _called(named, arguments.model)
     if not isinstance(model, nn.Module):
         raise ConfigurationError(f"{arguments.model!r} gave a {type(model).__name__}, not an nn.Module")
     if arguments.weights is not None:
@@ -54,6 +54,13 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
         except RuntimeError as error:  # torch lists missing, unexpected and misshaped keys
             raise ArtifactError(f"{arguments.weights} does not fit {arguments.model}: {error}") from error
     return model
+
+
+def _called(named: Any, where: str) -> Any:  # noqa: ANN401
+    try:
+        return named()
+    except Exception as error:  # the user's function can raise anything
+        raise ConfigurationError(f"calling {where} without arguments raised {type(error).__name__}: {error}") from error
 
 
 def load_data(where: str, batch_size: int) -> Iterable[Any]:
@@ -66,8 +73,8 @@ def load_data(where: str, batch_size: int) -> Iterable[Any]:
         ArtifactError: when the file cannot be read.
     """
     if ":" in where and not Path(where).exists():
-        named = model_factory(where)
-        data: Iterable[Any] = named() if callable(named) else named
+        named = import_named(where)
+        data: Iterable[Any] = _called(named, where) if callable(named) else named
         return data
     tensors = _tensors_of(Path(where))
     return list(torch.split(tensors[0], batch_size)) if len(tensors) == 1 else tensors

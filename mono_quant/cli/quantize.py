@@ -17,11 +17,19 @@ def add_to(commands: Any) -> None:  # noqa: ANN401 - argparse's sub-parsers have
     parser.add_argument(
         "--data", required=True, metavar="MODULE:NAME|FILE", help="calibration data: to import, or a file of tensors"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="rows of a batch, for a file with one tensor")
+    parser.add_argument(
+        "--batch-size", type=_at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt")
     add_quantizer_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=_run)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -32,13 +32,16 @@ class BatchNormFold(Algorithm):
         """One rewrite for each pair ``(convolution, batch norm)`` among the layers to be quantized."""
         tied = set(plan.ties) | set(plan.ties.values())
         shared = {entry.name for entry in plan.entries if entry.also}
-        found = []
+        found: list[Rewrite] = []
+        if not any(type(module) in _PAIRS.values() for module in modules.values()):
+            return found
         for name in plan.layers:
             follower = flow.only_consumer(name)
             if follower is None or {name, follower} & shared or f"{name}.weight" in tied:
                 continue
-            conv, norm = modules[name], modules.get(follower)
-            if type(norm) is _PAIRS.get(type(conv)) and _is_fixed(norm) and not _has_hooks(conv, norm):
+            conv, norm = modules[name], modules[follower]
+            is_pair = type(norm) is _PAIRS.get(type(conv)) and _by_rows(conv, flow.output_ndim(name))
+            if is_pair and _is_fixed(norm) and not _has_hooks(conv, norm):
                 found.append(Rewrite(algorithm="bn-fold", layers=(name, follower), removed={follower: name}))
         return found
 
@@ -73,9 +76,17 @@ def _frozen(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
     return nn.Parameter(tensor.to(dtype), requires_grad=False)
 
 
-def _is_fixed(norm: nn.Module | None) -> bool:
-    """Whether it uses its running statistics, not those of the batch, in eval mode."""
-    return norm is not None and norm.running_mean is not None and norm.running_var is not None
+def _by_rows(conv: nn.Module, output_ndim: int | None) -> bool:
+    """Whether axis 1, which BatchNorm takes as channels, is that of the weight's rows.
+
+    It is another one where Linear gives ``(N, L, out)`` and an unbatched Conv1d ``(out, L)``.
+    """
+    return output_ndim == _tensor(conv.weight).ndim
+
+
+def _is_fixed(norm: nn.Module) -> bool:
+    """Whether it computes its class's function, with its running statistics, not those of the batch, in eval mode."""
+    return norm.running_mean is not None and norm.running_var is not None and "forward" not in vars(norm)
 
 
 def _has_hooks(*modules: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 While a batch runs, hooks on the watched modules note what they return, and a ``TorchFunctionMode`` notes every torch
 function that is handed such a tensor. Tensors are told apart by identity and held weakly, so watching keeps no memory.
+Functions that run in other threads are not seen.
 """
 
 import weakref
@@ -33,6 +34,12 @@ _METADATA = frozenset(
 )
 """Functions that read what a tensor looks like and not what is in it."""
 
+_PRECISION = frozenset(
+    [getattr(Tensor, name).__get__ for name in ("dtype", "itemsize", "nbytes")]
+    + [Tensor.element_size, Tensor.is_floating_point, torch.is_floating_point]
+)
+"""Those whose answer changes when a weight is quantized: ``x.to(self.fc.weight.dtype)`` would then give integers."""
+
 _OUTSIDE = "something outside the watched modules"
 
 
@@ -50,13 +57,25 @@ class DataFlowRecorder:
         # A scripted module runs outside Python: what happens in it cannot be seen, so nothing is concluded at all.
         self._is_opaque = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
         self._consumer: dict[str, str | None] = {}
-        self._owners = {id(p): name for name, m in self._watched.items() for p in m.parameters(recurse=False)}
+        self._ndim: dict[str, int | None] = {}
+        self._owners: dict[int, list[str]] = defaultdict(list)
+        for name, module in self._watched.items():
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                self._owners[id(tensor)].append(name)
         self.outside_reads: dict[str, str] = {}
-        """Watched module → the torch function that read one of its parameters while the module was not running."""
+        """Watched module → the torch function that read one of its tensors while the module was not running."""
 
     def only_consumer(self, name: str) -> str | None:
-        """The one watched module that received this module's output, unchanged and alone, in every batch."""
-        return None if self._is_opaque else self._consumer.get(name)
+        """The one watched module that received this module's output, unchanged and alone, in every batch.
+
+        None also when something else read the parameters or buffers of that consumer.
+        """
+        consumer = None if self._is_opaque else self._consumer.get(name)
+        return None if consumer in self.outside_reads else consumer
+
+    def output_ndim(self, name: str) -> int | None:
+        """How many axes the one tensor had that this module gave, in every batch."""
+        return self._ndim.get(name)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -71,15 +90,17 @@ class DataFlowRecorder:
             stack.enter_context(pass_)
             yield
         for name in self._watched:
-            consumer = pass_.only_consumer(name)
+            consumer, ndim = pass_.only_consumer(name), pass_.ndims.get(name)
             self._consumer[name] = consumer if self._consumer.get(name, consumer) == consumer else None
+            self._ndim[name] = ndim if self._ndim.get(name, ndim) == ndim else None
 
 
 class _Pass(TorchFunctionMode):
     """One forward pass."""
 
-    def __init__(self, owners: Mapping[int, str], outside_reads: dict[str, str]) -> None:
+    def __init__(self, owners: Mapping[int, list[str]], outside_reads: dict[str, str]) -> None:
         super().__init__()
+        self.ndims: dict[str, int | None] = {}
         self._owners = owners
         self._outside_reads = outside_reads
         self._running: list[str] = []
@@ -109,7 +130,10 @@ class _Pass(TorchFunctionMode):
         """A hook that runs after it, after any other hook."""
 
         def hook(_: nn.Module, __: tuple[Any, ...], output: object) -> None:
+            self._note(name, output)
             self._running.pop()
+            ndim = output.dim() if isinstance(output, Tensor) else None
+            self.ndims[name] = ndim if self.ndims.get(name, ndim) == ndim else None
             # An output that is also an input (an in-place or identity module) has a second life: never concluded from.
             for tensor in iter_tensors(output):
                 known = self._outputs.get(id(tensor))
@@ -125,16 +149,28 @@ class _Pass(TorchFunctionMode):
         """Note who reads watched outputs and parameters, then do what was asked."""
         del types
         kwargs = kwargs or {}
-        if not self._running and func not in _METADATA:
-            self._note(_OUTSIDE, args, kwargs)
+        reader = self._running[-1] if self._running else _OUTSIDE
+        if func not in _METADATA:
+            self._note(reader, args, kwargs)
+        if func not in _METADATA or func in _PRECISION:
             for tensor in iter_tensors((args, kwargs)):
-                owner = self._owners.get(id(tensor))
-                if owner is not None:
-                    self._outside_reads.setdefault(owner, getattr(func, "__name__", str(func)))
+                owners = self._owners.get(id(tensor), [])
+                for owner in owners if reader not in owners else ():
+                    self._outside_reads.setdefault(owner, _name(func))
         return func(*args, **kwargs)
 
     def _note(self, consumer: str, *values: object) -> None:
+        """One more consumer of each watched output in ``values``, but for a running module that reads its own input."""
+        is_running = consumer in self._running[-1:]
         for tensor in iter_tensors(values):
             known = self._outputs.get(id(tensor))
             if known is not None and known[0]() is tensor:
-                self._consumers[known[1]].append(consumer)
+                consumers = self._consumers[known[1]]
+                if not (is_running and consumer in consumers):
+                    consumers.append(consumer)
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """What people call a torch function; the getter of a property is called by the property."""
+    name = str(getattr(func, "__name__", func))
+    return str(getattr(func.__self__, "__name__", name)) if name == "__get__" and hasattr(func, "__self__") else name

@@ -12,6 +12,7 @@ granularity        tensor                 view                       value per g
 =================  =====================  =========================  ==================
 """
 
+import re
 from typing import Protocol
 
 import attrs
@@ -103,7 +104,8 @@ def as_granularity(text: str) -> Granularity:
     """
     if text == "per-tensor":
         return PerTensor()
-    if text.startswith("per-channel(") and text.endswith(")") and text[12:-1].lstrip("-").isdigit():
-        return PerChannel(int(text[12:-1]))
+    axis = re.fullmatch(r"per-channel\((-?[0-9]+)\)", text)
+    if axis is not None:
+        return PerChannel(int(axis[1]))
     message = f"{text!r} is not a granularity; known: 'per-tensor', 'per-channel(<axis>)'"
     raise ConfigurationError(message)

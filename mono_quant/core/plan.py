@@ -49,15 +49,18 @@ def make_plan(model: nn.Module, decide: Decide) -> Plan:
 
 
 def _decide(
-    name: str, module: nn.Module, decide: Decide, readers: dict[str, str], *, is_leaf: bool, has_parameters: bool
+    name: str, module: nn.Module, decide: Decide, readers: dict[int, str], *, is_leaf: bool, has_parameters: bool
 ) -> LayerPlan | Keep:
-    if name in readers:
-        return Keep(f"{readers[name]} may read its weight without calling it")
+    if id(module) in readers:
+        return Keep(f"{readers[id(module)]} may read its weight without calling it")
     if isinstance(module, torch.jit.ScriptModule):
         return Keep("it is scripted")
     if not has_parameters:
         return Keep("it has no parameters")
-    return decide(name, module) if is_leaf else Keep(f"parameters of {type(module).__name__} itself, not of a layer")
+    decision = decide(name, module)
+    if is_leaf or isinstance(decision, Keep):
+        return decision
+    return Keep(f"this {type(module).__name__} has other layers inside")
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:
@@ -79,12 +82,12 @@ def _ties(model: nn.Module) -> dict[str, str]:
     return ties
 
 
-def _readers(model: nn.Module) -> dict[str, str]:
-    """Each module inside one that reads its children's weights → that one, as text."""
-    readers = {}
+def _readers(model: nn.Module) -> dict[int, str]:
+    """Each module, by identity, inside one that reads its children's weights → that one, as text."""
+    readers: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, _READS_ITS_CHILDREN):
-            inside = (f"{name}.{child}" if name else child for child, _ in module.named_modules() if child)
+            inside = (id(child) for child in module.modules() if child is not module)
             readers.update(dict.fromkeys(inside, f"{type(module).__name__} {name!r}"))
     return readers
 

@@ -65,8 +65,11 @@ class _Int8(Scheme):
     def convert(self, module: nn.Module, plan: LayerPlan, statistics: Mapping[str, Observer]) -> QuantizedModule:
         """The quantized layer; its bias is a copy of the float one."""
         weight, bias = cast("Tensor", module.weight), cast("Tensor | None", module.bias)
-        if not bool(torch.isfinite(weight).all()):
-            raise UnsupportedLayerError(f"layer {plan.name!r} has weights that are not finite: it cannot be quantized")
+        ends = torch.stack(torch.aminmax(weight.detach()))
+        if not bool(torch.isfinite(ends.float()).all()):
+            raise UnsupportedLayerError(
+                f"layer {plan.name!r} has weights that are not finite in float32: it cannot be quantized"
+            )
         codes, weight_scale = quantize_weight(weight, self.saturation)
         scale, zero_point = (None, None) if plan.input is None else statistics["input"].calculate_qparams()
         return _quantized_like(

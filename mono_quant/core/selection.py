@@ -18,7 +18,7 @@ from torch import nn
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["Pattern", "as_text", "matches", "refuse_unmatched"]
+__all__ = ["Pattern", "as_text", "first_match", "matches", "refuse_unmatched"]
 
 Pattern = str | type[nn.Module]
 
@@ -48,6 +48,12 @@ def matches(pattern: str, name: str, module: nn.Module) -> bool:
     if pattern.startswith("type:"):
         return pattern[5:] in {cls.__name__ for cls in type(module).__mro__}
     return fnmatchcase(name, pattern)
+
+
+def first_match(patterns: Iterable[str], names: Iterable[str], module: nn.Module) -> str | None:
+    """The first pattern that names a layer by any of its names; None when none does."""
+    names = tuple(names)
+    return next((pattern for pattern in patterns if any(matches(pattern, name, module) for name in names)), None)
 
 
 def refuse_unmatched(model: nn.Module, patterns: Iterable[str]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from mono_quant.core.blocks import row_blocks
+
 __all__ = ["energy", "ratio_db", "sqnr_db", "sum_sqnr_db"]
 
 
@@ -28,9 +30,14 @@ def sum_sqnr_db(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 def energy(x: Tensor, approximation: Tensor) -> tuple[float, float]:
     """``(Σ x², Σ (x - x̂)²)`` in float64."""
-    exact = x.detach().double().flatten()
-    error = exact - approximation.detach().double().flatten()
-    return float(exact.dot(exact)), float(error.dot(error))
+    signal = noise = 0.0
+    flat, approximate = x.detach().flatten(), approximation.detach().flatten()
+    for block in row_blocks(flat):
+        exact = flat[block].double()
+        error = exact - approximate[block].double()
+        signal += float(exact.dot(exact))
+        noise += float(error.dot(error))
+    return signal, noise
 
 
 def ratio_db(signal: float, noise: float) -> float:

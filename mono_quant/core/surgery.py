@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["carry_hooks", "copy_with", "put_in_place"]
+__all__ = ["copy_with", "put_in_place"]
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -21,7 +21,8 @@ _HOOK_TABLES = (
 def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, without_tensors: bool = False) -> nn.Module:
     """A copy of the model with other modules in it; neither the model nor the replaced modules are copied or changed.
 
-    A module that stands in several places, or in plain Python containers, is replaced in all of them.
+    A module that stands in several places, or in plain Python containers, is replaced in all of them. The hooks that
+    users put on it go on in what takes its place, those that are methods of the model as methods of the copy.
 
     Args:
         model: what to copy.
@@ -39,16 +40,19 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
         memo.update((id(tensor), _empty(tensor)) for tensor in stored.values() if isinstance(tensor, Tensor))
     try:
         copied: nn.Module = copy.deepcopy(model, memo)
+        for name, replacement in replacements.items():
+            for table in _HOOK_TABLES:
+                setattr(replacement, table, copy.deepcopy(getattr(modules[name], table), memo))
     except Exception as error:  # a model's attributes can refuse to be copied in any way
         raise ConfigurationError(
-            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); pass inplace=True to have it "
-            "quantized where it is"
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); quantize it with inplace=True "
+            "and validators=(), which needs no copy"
         ) from error
     return copied
 
 
 def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """The model itself with other modules in it.
+    """The model itself with other modules in it, which take over the hooks of those that they replace.
 
     Raises:
         ConfigurationError: when the model is itself the layer to be replaced.
@@ -60,16 +64,14 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
             "the model is itself a single layer, which cannot be replaced in place; use inplace=False"
         )
     for parent in list(model.modules()):
-        for child_name, child in list(parent.named_children()):
+        children = parent._modules  # noqa: SLF001 - named_children leaves out the second name of a child
+        for child_name, child in children.items():
             if id(child) in by_identity:
-                setattr(parent, child_name, by_identity[id(child)])
+                children[child_name] = by_identity[id(child)]
+    for name, replacement in replacements.items():
+        for table in _HOOK_TABLES:
+            setattr(replacement, table, getattr(modules[name], table))
     return model
-
-
-def carry_hooks(old: nn.Module, new: nn.Module) -> None:
-    """Let the hooks that users put on a layer go on in the layer that takes its place."""
-    for table in _HOOK_TABLES:
-        setattr(new, table, copy.copy(getattr(old, table)))
 
 
 def _empty(tensor: Tensor) -> Tensor:

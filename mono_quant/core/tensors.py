@@ -1,14 +1,17 @@
 """The tensors inside nested Python values."""
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["iter_tensors"]
+__all__ = ["iter_tensors", "map_tensors", "same_bits"]
 
 
 def iter_tensors(value: object) -> Iterator[Tensor]:
-    """The tensors in nested mappings, lists, tuples and sets, in their order."""
+    """The tensors in nested mappings, lists, tuples, sets and dataclasses, in their order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -17,3 +20,32 @@ def iter_tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             yield from iter_tensors(inner)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from iter_tensors(getattr(value, field.name, None))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:  # noqa: ANN401 - a value of the type of `value`
+    """The same nested dictionaries, lists and tuples with other tensors in them; other containers are left as they are.
+
+    >>> map_tensors(torch.neg, {"x": [torch.tensor(1), "kept"]})
+    {'x': [tensor(-1), 'kept']}
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) is dict:
+        return {key: map_tensors(function, inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map_tensors(function, inner) for inner in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(function, inner) for inner in value))
+    return value
+
+
+def same_bits(x: Tensor, y: Tensor) -> bool:
+    """Equal in dtype, shape and every bit: NaN equals itself, and 0.0 is not -0.0."""
+    return x.dtype == y.dtype and x.shape == y.shape and torch.equal(_bits(x), _bits(y))
+
+
+def _bits(x: Tensor) -> Tensor:
+    return x.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.affine import SMALLEST_SCALE
+from mono_quant.core.blocks import row_blocks
 
 __all__ = ["MAX_PAIR_SUM", "Saturation", "is_pair_safe", "quantize_weight"]
 
@@ -32,7 +33,23 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
     Returns:
         ``(codes, scale)``: int8 of the weight's shape within ``[-127, 127]``, float32 ``(out,)``.
     """
-    rows = weight.detach().reshape(weight.shape[0], -1).float()
+    rows = weight.detach().reshape(weight.shape[0], -1)
+    codes = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
+    scale = torch.empty(rows.shape[0], device=rows.device)
+    for block in row_blocks(rows):
+        codes[block], scale[block] = _quantize_rows(rows[block].float(), saturation)
+    return codes.reshape(weight.shape), scale
+
+
+def is_pair_safe(codes: Tensor) -> bool:
+    """Whether no two int8 codes ``(out, ...)`` of one row can overflow int16 when paired with uint8 activations."""
+    rows = codes.reshape(codes.shape[0], -1)
+    sums = (_largest_pair_sum(rows[block].to(torch.int16)) for block in row_blocks(rows))
+    return all(bool((sum_ <= MAX_PAIR_SUM).all()) for sum_ in sums)
+
+
+def _quantize_rows(rows: Tensor, saturation: Saturation) -> tuple[Tensor, Tensor]:
+    """Codes as float32 ``(out, in)`` and scales ``(out,)`` of float32 rows."""
     scale = rows.abs().amax(dim=1) / _QMAX
     if saturation == "pair-safe":
         scale = torch.maximum(scale, (_largest_pair_sum(rows) / MAX_PAIR_SUM).float())
@@ -43,13 +60,7 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
         while (unsafe := _largest_pair_sum(codes) > MAX_PAIR_SUM).any():
             scale = torch.where(unsafe, scale * (1 + 2**-20), scale)
             codes = _codes(rows, scale)
-    return codes.to(torch.int8).reshape(weight.shape), scale
-
-
-def is_pair_safe(codes: Tensor) -> bool:
-    """Whether no two int8 codes ``(out, ...)`` of one row can overflow int16 when paired with uint8 activations."""
-    rows = codes.reshape(codes.shape[0], -1).to(torch.int16)
-    return not bool((_largest_pair_sum(rows) > MAX_PAIR_SUM).any())
+    return codes, scale
 
 
 def _codes(rows: Tensor, scale: Tensor) -> Tensor:

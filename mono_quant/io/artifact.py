@@ -11,6 +11,7 @@ from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.plugin_api.algorithm import Algorithm
 from mono_quant.plugin_api.artifact import Artifact
+from mono_quant.plugin_api.plan import LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
 
 __all__ = ["MANIFEST_ATTRIBUTE", "expand_ties", "restore_model", "to_artifact"]
@@ -44,9 +45,9 @@ def expand_ties(artifact: Artifact) -> dict[str, Tensor]:
     if not isinstance(ties, dict):
         raise ArtifactError("the manifest's ties are not a mapping of tensor names")
     for name, stored in ties.items():
-        if stored not in state:
+        if not isinstance(stored, str) or stored not in state:
             raise ArtifactError(f"the manifest ties {name!r} to {stored!r}, which the file has not")
-        state[name] = state[str(stored)]
+        state[name] = state[stored]
     return state
 
 
@@ -77,16 +78,34 @@ def restore_model(
     changed: dict[str, nn.Module] = {}
     for rewrite in manifest.rewrites:
         _require(modules, rewrite.layers)
-        changed.update(algorithm(rewrite.algorithm).apply(rewrite, modules | changed))
+        rewriting = algorithm(rewrite.algorithm)
+        try:
+            changed.update(rewriting.apply(rewrite, modules | changed))
+        except Exception as error:  # a plugin's code, on layers that may be others than it was made for
+            raise ArtifactError(
+                f"{rewrite.algorithm} cannot be repeated on {', '.join(map(repr, rewrite.layers))} of the model given "
+                f"({type(error).__name__}: {error}): wrong model class?"
+            ) from error
     for name, plan in manifest.layers.items():
         _require(modules, (name,))
         layer = (modules | changed)[name]
-        _require_fit(name, layer, plan.layer_type, plan.weight_shape)
+        _require_fit(name, layer, plan)
         changed[name] = scheme(plan.scheme).restore(layer, plan)
     model = copy_with(skeleton, changed, without_tensors=True)
     _assign(model, expand_ties(artifact))
     setattr(model, MANIFEST_ATTRIBUTE, manifest)
     return model
+
+
+def _as_parameters(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters where the model has them, and one where model and file have one under several names."""
+    parameters: dict[tuple[int, int], Tensor] = {}
+    return {
+        name: parameters.setdefault((id(wanted[name]), id(tensor)), nn.Parameter(tensor, wanted[name].requires_grad))
+        if isinstance(wanted[name], nn.Parameter)
+        else tensor
+        for name, tensor in state.items()
+    }
 
 
 def _untie(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -99,7 +118,8 @@ def _untie(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]
             raise ArtifactError(
                 f"{name!r} of the state_dict is a {type(tensor).__name__}, not a tensor: it cannot be stored"
             )
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else name
+        has_memory = tensor.layout is torch.strided and tensor.numel() and not tensor.is_meta
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if has_memory else name
         kept = first.setdefault(place, name)
         if kept == name:
             tensors[name] = tensor
@@ -113,8 +133,8 @@ def _without_overlap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if storage in seen and tensor.numel() else tensor
+        storage = tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
+        separate[name] = tensor.clone() if storage in seen and storage and tensor.numel() else tensor
         seen.add(storage)
     return separate
 
@@ -127,14 +147,18 @@ def _require(modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
         )
 
 
-def _require_fit(name: str, layer: nn.Module, layer_type: str, shape: tuple[int, ...]) -> None:
-    weight = getattr(layer, "weight", None)
+def _require_fit(name: str, layer: nn.Module, plan: LayerPlan) -> None:
+    weight, layer_type, shape = getattr(layer, "weight", None), plan.layer_type, plan.weight_shape
     actual = (type(layer).__name__, tuple(weight.shape) if isinstance(weight, Tensor) else None)
     bases = {base.__name__ for base in type(layer).__mro__}
     if layer_type not in bases or actual[1] != shape:
         raise ArtifactError(
             f"layer {name!r} is {actual[0]}{actual[1]} in the model and {layer_type}{shape} in the file"
         )
+    has_bias = getattr(layer, "bias", None) is not None
+    if has_bias != plan.has_bias:
+        words = {True: "a bias", False: "no bias"}
+        raise ArtifactError(f"layer {name!r} has {words[has_bias]} in the model and {words[plan.has_bias]} in the file")
 
 
 def _assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -153,7 +177,7 @@ def _assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     ]
     if wrong:
         raise ArtifactError(f"the file does not fit the model: {'; '.join(wrong)}")
-    model.load_state_dict(dict(state), strict=True, assign=True)
+    model.load_state_dict(_as_parameters(state, wanted), strict=True, assign=True)
     left = [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.device == torch.device("meta")]
     if left:
         raise ArtifactError(

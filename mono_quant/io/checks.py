@@ -10,17 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.calibration.runner import call, evaluating
+from mono_quant.core.blocks import row_blocks
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.sqnr import energy, ratio_db, sum_sqnr_db
-from mono_quant.core.tensors import iter_tensors
+from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
 from mono_quant.errors import MonoQuantError
 from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api.source import Batch
 from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding, Validator
 
-__all__ = ["LoadRunValidator", "SizeValidator", "SqnrValidator", "WeightRangeValidator", "calculate_model_size"]
+__all__ = [
+    "LoadRunValidator",
+    "SizeValidator",
+    "SqnrValidator",
+    "WeightRangeValidator",
+    "calculate_model_size",
+    "run_once",
+]
 
 _MB = 2**20
+_LOWEST_CODE = -127
 
 
 class SqnrValidator(Validator):
@@ -35,7 +44,7 @@ class SqnrValidator(Validator):
 
     def validate(self, context: ValidationContext) -> Sequence[ValidationFinding]:
         """``weight-sqnr`` and ``output-sqnr``, in dB."""
-        energies = {name: energy(*pair) for name, pair in weight_pairs(context)}
+        energies = dict(weight_energies(context))
         total = (sum(signal for signal, _ in energies.values()), sum(noise for _, noise in energies.values()))
         weights = ValidationFinding(
             name="weight-sqnr",
@@ -55,7 +64,7 @@ class SqnrValidator(Validator):
         pairs = [(x, y) for x, y in zip(expected, actual, strict=False) if x.is_floating_point() and x.shape == y.shape]
         if not pairs or len(expected) != len(actual):
             return _skipped("output-sqnr", "the model's output holds no float tensors that can be compared")
-        value = sum_sqnr_db(pairs)
+        value = sum_sqnr_db(_without_common_infinities(*pair) for pair in pairs)
         if math.isnan(value):
             return ValidationFinding(
                 name="output-sqnr", status="failed", value=value, unit="dB", message="the output is not finite"
@@ -119,29 +128,41 @@ class LoadRunValidator(Validator):
 def calculate_model_size(model: nn.Module) -> tuple[float, int]:
     """``(MB, parameter count)``: MB = 2^20 bytes of parameters and buffers, shared ones once.
 
-    The codes of a quantized layer are counted as the parameters that they stand for.
+    The codes and the bias of a quantized layer are counted as the parameters that they stand for.
     """
     tensors = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    codes = {id(module.weight): module.weight for module in model.modules() if isinstance(module, QuantizedModule)}
-    counted = {id(p): p for p in model.parameters()} | codes
+    layers = [module for module in model.modules() if isinstance(module, QuantizedModule)]
+    stand_ins = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
+    counted = {id(tensor): tensor for tensor in [*model.parameters(), *stand_ins]}
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return size / _MB, sum(tensor.numel() for tensor in counted.values())
 
 
-def weight_pairs(context: ValidationContext) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """For each quantized layer the float weight that was quantized and the dequantized one, by layer name."""
+def weight_energies(context: ValidationContext) -> Iterator[tuple[str, tuple[float, float]]]:
+    """For each quantized layer, by name: energy of the float weight that was quantized, and of what it lost."""
     for name, module in context.quantized.named_modules():
         if isinstance(module, QuantizedModule):
             weight = getattr(context.float_layer(name), "weight", None)
             if isinstance(weight, Tensor) and weight.shape == module.weight.shape:
-                yield name, (weight, module.dequantized_weight())
+                parts = [energy(weight[rows], module.dequantized_weight(rows)) for rows in row_blocks(weight)]
+                yield name, (sum(signal for signal, _ in parts), sum(noise for _, noise in parts))
 
 
 def run_once(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 - whatever the model returns
-    """The model's output in eval mode, without gradients, random numbers the same in each call."""
+    """The model's output in eval mode, without gradients, random numbers the same in each call.
+
+    It gets a copy of the batch, since a model may write into its inputs.
+    """
+    batch = Batch(map_tensors(torch.clone, batch.args), map_tensors(torch.clone, dict(batch.kwargs)))
     with evaluating(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return call(model, batch, "the calibration batch kept for validation")
+
+
+def _without_common_infinities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both without the elements that are the same infinity in both, as a mask makes them."""
+    differs = ~torch.isinf(x) | (x != y)
+    return (x, y) if bool(differs.all()) else (x[differs], y[differs])
 
 
 def _skipped(name: str, why: str) -> ValidationFinding:
@@ -151,7 +172,7 @@ def _skipped(name: str, why: str) -> ValidationFinding:
 def _range_errors(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
         if isinstance(module, QuantizedModule):
-            if bool((module.weight == -128).any()):  # noqa: PLR2004 - int8's lowest code, outside [-127, 127]
+            if module.weight.numel() and int(module.weight.min()) < _LOWEST_CODE:
                 yield f"{name}.weight has codes below -127"
             for label, scale in (("weight_scale", module.weight_scale), ("input_scale", module.input_scale)):
                 if scale is not None and not bool((torch.isfinite(scale) & (scale > 0)).all()):
@@ -160,36 +181,46 @@ def _range_errors(model: nn.Module) -> Iterator[str]:
             if zero_point is not None and not UINT8.qmin <= int(zero_point) <= UINT8.qmax:
                 yield f"{name}.input_zero_point {int(zero_point)} is outside [{UINT8.qmin}, {UINT8.qmax}]"
     for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if _is_dense_float(tensor) and not _is_finite(tensor):
             yield f"{name} is not finite"
+
+
+def _is_dense_float(value: object) -> bool:
+    return (
+        isinstance(value, Tensor) and value.is_floating_point() and value.layout is torch.strided and value.numel() > 0
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether every number is, without a mask of the tensor's size: a NaN or an infinity shows in the two ends."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all())
 
 
 def _load_run_error(context: ValidationContext) -> str:
     """What differs after saving and loading; empty when nothing does."""
     with tempfile.TemporaryDirectory(prefix="mono_quant-") as folder:
-        loaded = context.reload(Path(folder) / "model.safetensors")
-        before, after = context.quantized.state_dict(), loaded.state_dict()
-        if set(before) != set(after):
-            return f"tensors {sorted(set(before) ^ set(after))} are on one side only after loading"
-        for name, tensor in before.items():
-            if not _same_bits(tensor, after[name]):
-                return f"tensor {name} differs after loading"
-        if context.batch is None:
-            return ""
-        expected = list(iter_tensors(run_once(context.quantized, context.batch)))
-        for module in context.quantized.modules():
-            if isinstance(module, QuantizedModule):
-                module.repack()  # two packed copies of the weights need not be in memory at once
-        actual = list(iter_tensors(run_once(loaded, context.batch)))
-    if len(expected) != len(actual) or not all(map(_same_bits, expected, actual)):
+        path = Path(folder) / "model.safetensors"
+        context.save(path)
+        return _tensor_difference(context, path) or _output_difference(context, path)
+
+
+def _tensor_difference(context: ValidationContext, path: Path) -> str:
+    before, after = context.quantized.state_dict(), context.load(path).state_dict()
+    if set(before) != set(after):
+        return f"tensors {sorted(set(before) ^ set(after))} are on one side only after loading"
+    different = [name for name, tensor in before.items() if not same_bits(tensor, after[name])]
+    return f"tensors differ after loading: {', '.join(different)}" if different else ""
+
+
+def _output_difference(context: ValidationContext, path: Path) -> str:
+    if context.batch is None:
+        return ""
+    expected = list(iter_tensors(run_once(context.quantized, context.batch)))
+    for module in context.quantized.modules():
+        if isinstance(module, QuantizedModule):
+            module.repack()  # the packed weights of two models need not be in memory at once
+    # Loaded once more: what the comparison of the tensors has read of the file's memory map is let go.
+    actual = list(iter_tensors(run_once(context.load(path), context.batch)))
+    if len(expected) != len(actual) or not all(map(same_bits, expected, actual)):
         return "the loaded model gives another output on the calibration batch"
     return ""
-
-
-def _same_bits(x: Tensor, y: Tensor) -> bool:
-    """Equal in dtype, shape and every bit; NaN equals NaN."""
-    return x.dtype == y.dtype and x.shape == y.shape and bool(torch.equal(x, y) or torch.equal(_bits(x), _bits(y)))
-
-
-def _bits(x: Tensor) -> Tensor:
-    return x.detach().contiguous().flatten().view(torch.uint8) if x.numel() else x

@@ -1,5 +1,7 @@
 """The manifest: what a saved file says about itself beside its tensors."""
 
+import json
+
 import attrs
 import cattrs
 from cattrs.errors import ClassValidationError, IterableValidationError
@@ -57,8 +59,9 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest) -> dict[str, JSON]:
-    """The manifest as JSON values."""
-    return _converter.unstructure(manifest)  # type: ignore[no-any-return]
+    """The manifest as JSON values; an option that is none, as a function is, is written down by its name."""
+    text = json.dumps(_converter.unstructure(manifest), default=_name_of)
+    return json.loads(text)  # type: ignore[no-any-return]
 
 
 def read_manifest(data: dict[str, JSON]) -> Manifest:
@@ -80,8 +83,22 @@ def read_manifest(data: dict[str, JSON]) -> Manifest:
         raise ArtifactError(f"the manifest is not well formed: {error}") from error
 
 
+def _name_of(value: object) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _exact(value: object, kind: type) -> object:
+    """The value as it is, where cattrs alone would take the text "no" for true."""
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise TypeError(f"{value!r} is not of type {kind.__name__}")
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _exact)
     converter.register_unstructure_hook(QType, lambda qtype: qtype.name)
     converter.register_structure_hook(QType, lambda name, _: as_qtype(name))
     converter.register_unstructure_hook_func(lambda cls: cls is Granularity, str)

@@ -1,10 +1,13 @@
 """The ``.safetensors`` format: plain tensors that every reader of the format reads, the manifest in the header."""
 
 import json
+from functools import cache
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save, save_file
+from torch import Tensor
 
 from mono_quant.errors import ArtifactError
 from mono_quant.io.atomic import replacing
@@ -21,11 +24,11 @@ class SafetensorsFormat(Format):
     """``__metadata__`` is ``{"format": "pt", "mono_quant": <manifest as JSON>}``; the file is mapped, not copied."""
 
     def can_store(self, artifact: Artifact) -> list[str]:
-        """Sparse and quantized-dtype tensors have no place in the format."""
+        """Only dense tensors of the dtypes that the format knows have a place in it."""
         return [
-            f"tensor {name!r} is {tensor.layout}, {tensor.dtype}: only dense plain tensors can be stored"
+            f"tensor {name!r} is {tensor.layout}, {tensor.dtype} on {tensor.device}: it has no place in safetensors"
             for name, tensor in artifact.tensors.items()
-            if tensor.is_sparse or tensor.is_quantized or tensor.is_meta
+            if tensor.layout is not torch.strided or tensor.is_meta or not _has_place(tensor.dtype)
         ]
 
     def save(self, artifact: Artifact, path: Path) -> None:
@@ -35,7 +38,10 @@ class SafetensorsFormat(Format):
             metadata[_KEY] = json.dumps(artifact.manifest, sort_keys=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in artifact.tensors.items()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            try:
+                save_file(tensors, temporary, metadata=metadata)
+            except SafetensorError as error:
+                raise ArtifactError(f"{path} cannot be written: {error}") from error
             _order_metadata(temporary)
 
     def load(self, path: Path) -> Artifact:
@@ -45,18 +51,29 @@ class SafetensorsFormat(Format):
             ArtifactError: when it cannot be read or is not what it claims to be.
         """
         try:
+            # One opening for both: another process may put a new file in place at any moment.
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-            tensors = load_file(path)
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read as safetensors: {error}") from error
         try:
             manifest = json.loads(metadata[_KEY]) if _KEY in metadata else None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: its manifest is not JSON: {error}") from error
         if manifest is not None and not isinstance(manifest, dict):
             raise ArtifactError(f"{path}: its manifest is not a JSON object")
         return Artifact(tensors, manifest)
+
+
+@cache
+def _has_place(dtype: torch.dtype) -> bool:
+    """Whether this safetensors writes a dtype, found by trying."""
+    try:
+        save({"x": torch.empty(0).to(dtype)})
+    except (SafetensorError, KeyError, RuntimeError):
+        return False
+    return True
 
 
 def _order_metadata(path: Path) -> None:

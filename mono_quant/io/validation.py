@@ -1,7 +1,7 @@
 """Validating a quantized model against its float one, and the record of what was found."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -34,33 +34,33 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class ValidationResult:
     """What validation found.
 
     Args:
         sqnr_db: SQNR of the model's output on a calibration batch; of the weights where no batch was run.
-        weight_sqnr_db: SQNR of all quantized weights together.
         original_size_mb: MB (2^20 bytes) of parameters and buffers of the float model.
         quantized_size_mb: the same of the quantized one.
         compression_ratio: the first over the second.
         load_test_passed: whether the model was saved, loaded and ran with the same results.
         weight_range_valid: whether all codes, scales and zero points are in range.
-        layer_sqnr_db: SQNR of each quantized layer's weights, by name.
         errors: the messages of the failed checks.
+        weight_sqnr_db: SQNR of all quantized weights together.
+        layer_sqnr_db: SQNR of each quantized layer's weights, by name.
         findings: all of it as the validators gave it.
     """
 
     sqnr_db: float | None = None
-    weight_sqnr_db: float | None = None
     original_size_mb: float | None = None
     quantized_size_mb: float | None = None
     compression_ratio: float | None = None
     load_test_passed: bool = False
     weight_range_valid: bool = False
-    layer_sqnr_db: Mapping[str, float] = attrs.field(factory=dict)
     errors: list[str] = attrs.field(factory=list)
-    findings: tuple[ValidationFinding, ...] = ()
+    weight_sqnr_db: float | None = attrs.field(default=None, kw_only=True)
+    layer_sqnr_db: Mapping[str, float] = attrs.field(factory=dict, kw_only=True)
+    findings: tuple[ValidationFinding, ...] = attrs.field(default=(), kw_only=True)
 
     @classmethod
     def of(cls, findings: Sequence[ValidationFinding]) -> "ValidationResult":
@@ -170,17 +170,13 @@ def _context(original: nn.Module, quantized: nn.Module, batch: Batch | None) -> 
         plan=None,
         batch=batch,
         float_layer=dict(original.named_modules(remove_duplicate=False)).get,
-        reload=_reloader(quantized),
+        save=lambda path: SafetensorsFormat().save(to_artifact(quantized), path),
+        load=lambda path: _load_into_copy(quantized, path),
     )
 
 
-def _reloader(quantized: nn.Module) -> Callable[[Path], nn.Module]:
-    """Saving a model that is at hand, and loading it into a copy of itself."""
-
-    def reload(path: Path) -> nn.Module:
-        SafetensorsFormat().save(to_artifact(quantized), path)
-        loaded = copy_with(quantized, {})
-        loaded.load_state_dict(expand_ties(SafetensorsFormat().load(path)), strict=True)
-        return loaded
-
-    return reload
+def _load_into_copy(model: nn.Module, path: Path) -> nn.Module:
+    """A copy of a model with the tensors of a file in it."""
+    loaded = copy_with(model, {})
+    loaded.load_state_dict(expand_ties(SafetensorsFormat().load(path)), strict=True)
+    return loaded

@@ -1,7 +1,7 @@
 """oneDNN on plain tensors: the fastest convolutions, and the fastest Linear from a few hundred rows on."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache
 from typing import cast
 
 import torch
@@ -21,20 +21,10 @@ _CHANNELS_LAST = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3
 class OnednnKernel(Kernel):
     """``onednn.qlinear_pointwise`` and ``onednn.qconv_pointwise``: uint8 in, float32 out."""
 
-    @cached_property
+    @property
     def pairs_int16(self) -> bool:  # type: ignore[override]
         """Found by computing the worst case, for both of its operators."""
-        return not self._failure and adds_pairs_in_int16(self.pack, worst_linear(), worst_conv())
-
-    @cached_property
-    def _failure(self) -> str:
-        """Why this torch on this machine cannot run it; empty when it can."""
-        try:
-            for op in (worst_linear(code=1), worst_conv(code=1)):
-                self.pack(op)(torch.zeros(1, op.weight.shape[1], *[4] * len(op.stride)))
-        except (RuntimeError, AttributeError, NotImplementedError) as error:
-            return f"torch {torch.__version__} cannot run it: {error}"
-        return ""
+        return _pairs_int16()
 
     def supports(self, op: QuantizedOp, device: torch.device) -> Support:
         """Linear and convolutions on the CPU."""
@@ -44,15 +34,32 @@ class OnednnKernel(Kernel):
             return Support.no("its convolutions are packed for a fixed input scale")
         if op.largest_sum > _INT32_MAX:
             return Support.no("a sum of this layer can overflow int32")
-        return Support.no(self._failure) if self._failure else Support()
+        return Support(_failure())
 
     def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
         """OneDNN's own layout of the weight."""
         return _pack_linear(op) if op.kind == "linear" else _pack_conv(op)
 
 
+# What is found out about this CPU is kept by the process, not by the kernel, which travels with a pickled model.
+@cache
+def _pairs_int16() -> bool:
+    return not _failure() and adds_pairs_in_int16(OnednnKernel().pack, worst_linear(), worst_conv())
+
+
+@cache
+def _failure() -> str:
+    """Why this torch on this machine cannot run it; empty when it can."""
+    try:
+        for op in (worst_linear(code=1), worst_conv(code=1)):
+            OnednnKernel().pack(op)(torch.zeros(1, op.weight.shape[1], *[4] * len(op.stride)))
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        return f"torch {torch.__version__} cannot run it: {error}"
+    return ""
+
+
 def _pack_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
-    weight = torch.ops.onednn.qlinear_prepack(op.weight, None)
+    weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)  # it takes no notice of strides
     zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
     run = torch.ops.onednn.qlinear_pointwise.default
     weight_scale, bias = op.weight_scale, op.bias
@@ -87,6 +94,8 @@ def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
             codes, scale, zero_point, weight, op.weight_scale, zero_points, op.bias,
             op.stride, op.padding, op.dilation, op.groups, 1.0, 0, torch.float32, "none", [], None,
         )  # fmt: skip
+        if not y.numel():  # oneDNN gives an empty result of any shape where the float layer raises
+            raise RuntimeError(f"an input of {list(x.shape)} is smaller than the kernel {list(op.weight.shape[2:])}")
         return y
 
     return conv

@@ -51,9 +51,9 @@ def choose(
     if len(fast) == 1:
         name, kernel = fast[0]
         return name, kernel.pack(op)
-    key = _signature(op, x)
-    if key in _fastest and (known := dict(fast).get(_fastest[key])) is not None:
-        return _fastest[key], known.pack(op)
+    key = (*_signature(op, x), *[name for name, _ in fast])
+    if key in _fastest:
+        return _fastest[key], dict(fast)[_fastest[key]].pack(op)
     packed = {name: kernel.pack(op) for name, kernel in fast}
     _fastest[key] = _measure(packed, x)
     return _fastest[key], packed[_fastest[key]]
@@ -83,8 +83,8 @@ def forget_measurements() -> None:
     _fastest.clear()
 
 
-def _signature(op: QuantizedOp, x: Tensor) -> object:
-    return (*kind_of(op), tuple(op.weight.shape), op.groups, size_class(x), torch.get_num_threads())
+def _signature(op: QuantizedOp, x: Tensor) -> tuple[object, ...]:
+    return (*kind_of(op), tuple(op.weight.shape), op.groups, size_class(x), x.device, torch.get_num_threads())
 
 
 def _measure(packed: dict[str, Callable[[Tensor], Tensor]], x: Tensor) -> str:

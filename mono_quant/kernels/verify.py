@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.kernels.reference import ReferenceKernel
-from mono_quant.plugin_api.kernel import Kernel, OpKind, QuantizedOp, Support
+from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
 
 __all__ = ["kind_of", "verify"]
 
@@ -25,7 +25,11 @@ def verify(kernel: Kernel, like: QuantizedOp) -> Support:
     code = _PAIR_SAFE_CODE if kernel.pairs_int16 else _FULL_CODE
     for weight_code in (code, -code):
         op = _small(like, weight_code)
-        expected, actual = (runner.pack(op)(_extremes(op)) for runner in (ReferenceKernel(), kernel))
+        expected = ReferenceKernel().pack(op)(_extremes(op))
+        try:
+            actual = kernel.pack(op)(_extremes(op))
+        except Exception as failure:  # noqa: BLE001 - a kernel that fails in whatever way is not used
+            return Support.no(f"it failed with {type(failure).__name__}: {failure}")
         if expected.shape != actual.shape or actual.dtype != torch.float32:
             return Support.no(f"it gave {actual.dtype}{list(actual.shape)}, not float32{list(expected.shape)}")
         error = float((expected - actual).abs().max() / expected.abs().max())
@@ -36,9 +40,9 @@ def verify(kernel: Kernel, like: QuantizedOp) -> Support:
 
 def _small(like: QuantizedOp, code: int) -> QuantizedOp:
     """A layer of the same kind, kernel size, stride, padding, dilation and grouping, with few and odd channels."""
-    is_depthwise = like.groups > 1 and like.weight.shape[1] == 1
     groups = 1 if like.groups == 1 else 5
-    out, per_group = groups * 3, 1 if is_depthwise else 7
+    out = groups if _is_depthwise(like) else groups * 3
+    per_group = 1 if like.groups > 1 and like.weight.shape[1] == 1 else 7
     return QuantizedOp(
         kind=like.kind,
         weight=torch.full((out, per_group, *like.weight.shape[2:]), code, dtype=torch.int8),
@@ -62,7 +66,13 @@ def _extremes(op: QuantizedOp) -> Tensor:
     return (codes - _ZERO_POINT) * _SCALE
 
 
-def kind_of(op: QuantizedOp) -> tuple[OpKind, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+def kind_of(op: QuantizedOp) -> tuple[object, ...]:
     """What `verify` can tell apart: ops that are alike in it need one verification."""
-    grouping = 0 if op.groups == 1 else 1 if op.weight.shape[1] == 1 else 2
-    return op.kind, tuple(op.weight.shape[2:]), op.stride, op.padding, op.dilation, grouping
+    grouping = (op.groups > 1, op.groups > 1 and op.weight.shape[1] == 1, _is_depthwise(op))
+    is_dynamic = op.input_scale is None
+    return op.kind, is_dynamic, tuple(op.weight.shape[2:]), op.stride, op.padding, op.dilation, *grouping
+
+
+def _is_depthwise(op: QuantizedOp) -> bool:
+    """Whether every channel has its own single filter, for which kernels have code of their own."""
+    return op.groups > 1 and op.weight.shape[1] == 1 and op.weight.shape[0] == op.groups

@@ -67,9 +67,9 @@ class QuantizedModule(nn.Module):
         """Pack the weights anew at the next call, after a tensor of the module was written into."""
         self.engine.clear()
 
-    def dequantized_weight(self) -> Tensor:
-        """The float32 weight that the codes stand for."""
-        return dequantize(self.weight, self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1)))
+    def dequantized_weight(self, rows: slice = slice(None)) -> Tensor:
+        """The float32 weight that the codes stand for, or some of its rows."""
+        return dequantize(self.weight[rows], self.weight_scale[rows].reshape(-1, *[1] * (self.weight.ndim - 1)))
 
     @abstractmethod
     def op(self) -> QuantizedOp:
@@ -87,7 +87,7 @@ class QuantizedModule(nn.Module):
 
     def traceable(self, x: Tensor) -> Tensor:
         """The same arithmetic in plain float operations."""
-        x = x.float()
+        x = as_float32(x)
         scale, zero_point = self.input_scale, self.input_zero_point
         if scale is None or zero_point is None:
             scale, zero_point = choose_qparams(*torch.aminmax(x), UINT8)
@@ -107,6 +107,17 @@ class QuantizedModule(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - torch's own signature
         super()._load_from_state_dict(*args, **kwargs)
         self.engine.clear()
+
+
+def as_float32(x: Tensor) -> Tensor:
+    """A float input in the kernels' dtype.
+
+    Raises:
+        TypeError: when it holds integers; an output of their dtype would be cut off.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"expected a float input, got {x.dtype}")
+    return x.float()
 
 
 def is_traced() -> bool:

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mono_quant.modules.base import QuantizedModule, is_traced
+from mono_quant.modules.base import QuantizedModule, as_float32, is_traced
 from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
 
 __all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedConvNd"]
@@ -57,7 +57,7 @@ class QuantizedConvNd(QuantizedModule):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d's parameter
         """``(N, C, *spatial) → (N, out, *spatial)``, or both without N; dtype of the input."""
-        x = input.float()
+        x = as_float32(input)
         if x.ndim == self.weight.ndim - 1:
             x = x[None]
         if self._float_padding:

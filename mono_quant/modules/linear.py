@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mono_quant.modules.base import QuantizedModule, is_traced
+from mono_quant.modules.base import QuantizedModule, as_float32, is_traced
 from mono_quant.plugin_api.kernel import QuantizedOp
 
 __all__ = ["QuantizedLinear"]
@@ -33,7 +33,9 @@ class QuantizedLinear(QuantizedModule):
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
         if is_traced():
             return self.traceable(input).to(input.dtype)
-        y = self.run(input.reshape(-1, self.in_features).float())
+        if input.shape[-1] != self.in_features:
+            raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(input.shape)}")
+        y = self.run(as_float32(input.reshape(-1, self.in_features)))
         return y.reshape(*input.shape[:-1], self.out_features).to(input.dtype)
 
     def op(self) -> QuantizedOp:

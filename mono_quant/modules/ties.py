@@ -9,9 +9,12 @@ from mono_quant.modules.base import QuantizedModule
 
 __all__ = ["share_tied"]
 
+_BECAME = {"weight": ("weight", "weight_scale"), "bias": ("bias",)}
+"""Parameter of the float layer → tensors of the quantized one that follow from it alone."""
+
 
 def share_tied(floats: Mapping[str, nn.Module], quantized: Mapping[str, nn.Module]) -> None:
-    """Where two float layers share a parameter and their codes came out equal, let them share the tensors too.
+    """Where two float layers share a parameter, let them share what became of it, where that came out equal.
 
     Args:
         floats: float layers by name, as they were converted.
@@ -21,15 +24,15 @@ def share_tied(floats: Mapping[str, nn.Module], quantized: Mapping[str, nn.Modul
     for name, layer in quantized.items():
         if not isinstance(layer, QuantizedModule):
             continue
-        for parameter in floats[name].parameters(recurse=False):
+        for role, parameter in floats[name].named_parameters(recurse=False):
             other = first.setdefault(id(parameter), layer)
             if other is not layer:
-                _share(other, layer)
+                _share(other, layer, _BECAME.get(role, ()))
 
 
-def _share(kept: QuantizedModule, layer: QuantizedModule) -> None:
-    theirs: dict[str, Tensor] = dict(kept.named_buffers())
-    for name, tensor in list(layer.named_buffers()):
-        other = theirs.get(name)
-        if other is not None and other.dtype == tensor.dtype and torch.equal(other, tensor):
-            setattr(layer, name, other)
+def _share(kept: QuantizedModule, layer: QuantizedModule, names: tuple[str, ...]) -> None:
+    for name in names:
+        ours: Tensor | None = getattr(layer, name)
+        theirs: Tensor | None = getattr(kept, name)
+        if ours is not None and theirs is not None and ours.dtype == theirs.dtype and torch.equal(ours, theirs):
+            setattr(layer, name, theirs)

@@ -17,9 +17,13 @@ class DataFlow(Protocol):
     def only_consumer(self, name: str) -> str | None:
         """The one module that received the output of module ``name``, unchanged and alone, in every batch.
 
-        None when anything else saw that output, when it left the model, when either module ran twice in a batch, or
-        when the flow cannot be known.
+        None when anything else saw that output, when it left the model, when either module ran twice in a batch, when
+        the consumer's own tensors were read from outside it, or when the flow cannot be known.
         """
+        ...
+
+    def output_ndim(self, name: str) -> int | None:
+        """How many axes the one tensor had that module ``name`` gave, in every batch; None when that differed."""
         ...
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.affine import choose_qparams
+from mono_quant.core.blocks import row_blocks
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.weights import is_pair_safe
 
@@ -63,7 +64,8 @@ class QuantizedOp:
     def largest_sum(self) -> int:
         """Bound of the absolute value of any sum that a kernel accumulates."""
         rows = self.weight.reshape(self.weight.shape[0], -1)
-        return 255 * int(rows.abs().sum(dim=1, dtype=torch.int64).max()) if rows.numel() else 0
+        sums = (int(rows[block].abs().sum(dim=1, dtype=torch.int64).max()) for block in row_blocks(rows))
+        return 255 * max(sums, default=0)
 
 
 @attrs.frozen

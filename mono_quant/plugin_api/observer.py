@@ -86,7 +86,9 @@ class Observer(ABC):
             self.observe(self.granularity.view(x.detach()))
         return x
 
-    __call__ = forward
+    def __call__(self, x: Tensor) -> Tensor:
+        """The same as `forward`."""
+        return self.forward(x)
 
     @property
     def min_val(self) -> Tensor | None:

@@ -24,8 +24,8 @@ class ValidationContext:
         plan: what was quantized; None when that is not known.
         batch: a real calibration batch; None when there was no data.
         float_layer: the float layer that was quantized under a name, after rewrites; None when that is not known.
-        reload: saves the quantized model to a path (with the suffix of its format) and gives it back as loaded from
-            there.
+        save: writes the quantized model to a path, whose suffix chooses the format.
+        load: the quantized model from such a file.
     """
 
     original: nn.Module
@@ -33,7 +33,8 @@ class ValidationContext:
     plan: Plan | None
     batch: Batch | None
     float_layer: Callable[[str], nn.Module | None]
-    reload: Callable[[Path], nn.Module]
+    save: Callable[[Path], None]
+    load: Callable[[Path], nn.Module]
 
 
 @attrs.frozen(kw_only=True)

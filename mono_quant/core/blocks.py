@@ -1,0 +1,16 @@
+"""Working through a large tensor a piece at a time, so that what is computed on the way takes little memory."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+__all__ = ["row_blocks"]
+
+_ELEMENTS = 2**18
+
+
+def row_blocks(rows: Tensor) -> Iterator[slice]:
+    """Slices of the first axis that hold about 260,000 elements each, at least one row; all of them together."""
+    count = rows.shape[0]
+    step = max(1, _ELEMENTS * count // max(1, rows.numel()))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))

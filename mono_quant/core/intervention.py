@@ -1,0 +1,107 @@
+"""Putting what was watched to the test.
+
+Watching sees what passes through torch functions in one thread. Scripted functions, ``vmap``, other threads and foreign
+libraries read tensors unseen. They are found by intervention: the model runs once more with every output that is said
+to have one consumer replaced by NaN, except at that consumer. If anything else reads it, the model gives other bits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
+
+__all__ = ["ProvenFlow"]
+
+
+class ProvenFlow:
+    """The answers of a recorder, each of them tested. The test runs when the first answer is asked for.
+
+    Args:
+        model: whose flow was watched.
+        watched: what was watched.
+        replay: runs the model on a batch and gives its output; deterministic.
+    """
+
+    def __init__(self, model: nn.Module, watched: DataFlowRecorder, replay: Callable[[], object]) -> None:
+        self._modules = dict(model.named_modules())
+        self._watched = watched
+        self._replay = replay
+
+    def only_consumer(self, name: str) -> str | None:
+        """As `DataFlowRecorder.only_consumer`; None also when that answer failed the test."""
+        return self._proven.get(name)
+
+    def output_ndim(self, name: str) -> int | None:
+        """As `DataFlowRecorder.output_ndim`."""
+        return self._watched.output_ndim(name)
+
+    @cached_property
+    def _proven(self) -> dict[str, str]:
+        claims = {name: consumer for name in self._modules if (consumer := self._watched.only_consumer(name))}
+        expected = list(iter_tensors(self._replay())) if claims else []
+        return self._true_ones(claims, expected) if expected else {}
+
+    def _true_ones(self, claims: dict[str, str], expected: list[Tensor]) -> dict[str, str]:
+        """The claims that hold: all at once where possible, otherwise half by half."""
+        if not claims or self._hold(claims, expected):
+            return claims
+        half = len(claims) // 2
+        if not half:
+            return {}
+        pairs = list(claims.items())
+        return self._true_ones(dict(pairs[:half]), expected) | self._true_ones(dict(pairs[half:]), expected)
+
+    def _hold(self, claims: Mapping[str, str], expected: list[Tensor]) -> bool:
+        intervention = _Intervention()
+        try:
+            with intervention.on(self._modules, claims):
+                actual = list(iter_tensors(self._replay()))
+        except Exception:  # noqa: BLE001 - whatever a model raises when it finds NaN where it should not look
+            return False
+        is_same = len(actual) == len(expected) and all(map(same_bits, actual, expected))
+        return is_same and intervention.restored == set(claims)
+
+
+class _Intervention:
+    """Decoys in place of the outputs of some modules, and the true outputs where they are allowed."""
+
+    def __init__(self) -> None:
+        self.restored: set[str] = set()
+        self._true: dict[int, tuple[str, Tensor, Tensor]] = {}
+
+    @contextmanager
+    def on(self, modules: Mapping[str, nn.Module], claims: Mapping[str, str]) -> Iterator[None]:
+        """Intervene while this lasts; ``claims`` are producer → consumer."""
+        with ExitStack() as stack:
+            for producer, consumer in claims.items():
+                after = modules[producer].register_forward_hook(self._hiding(producer))
+                before = modules[consumer].register_forward_pre_hook(self._show, prepend=True, with_kwargs=True)
+                stack.callback(after.remove)
+                stack.callback(before.remove)
+            yield
+
+    def _hiding(self, producer: str) -> Callable[..., Tensor | None]:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: object) -> Tensor | None:
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                return None
+            decoy = output.new_full((), torch.nan).expand(output.shape)
+            self._true[id(decoy)] = (producer, decoy, output)
+            return decoy
+
+        return hook
+
+    def _show(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return map_tensors(self._truth, args), map_tensors(self._truth, kwargs)
+
+    def _truth(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._true:
+            return tensor
+        producer, _, output = self._true.pop(id(tensor))
+        self.restored.add(producer)
+        return output

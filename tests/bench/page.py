@@ -1,0 +1,135 @@
+"""The results as a page of tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["page"]
+
+
+def page(results: dict[str, Any]) -> str:
+    """Markdown."""
+    return "\n".join(_lines(results)) + "\n"
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    machine = results["machine"]
+    yield from (
+        "# Measurements",
+        "",
+        "Written by `nox -s bench`. Ratios compare two things that ran in turn in one process; medians.",
+        "",
+        (
+            f"Machine: {machine['cpu']}, torch kernels for {machine['capability']}, "
+            f"VNNI {'yes' if machine['vnni'] else 'no'}, {machine['threads']} threads; "
+            f"torch {machine['torch']}, Python {machine['python']}."
+        ),
+        "",
+        (
+            "MiniLM-L6, EfficientNet-Lite0 and CREPE tiny are pretrained models that come inside pip packages, "
+            "with real data; the MLP (1024-4096-4096-1024) has random weights."
+        ),
+        "",
+        "## Accuracy and size, static int8",
+        "",
+    )
+    yield from _accuracy(results["models"])
+    yield from ("", "## Latency: float eager over int8, higher is faster", "")
+    yield from _latency(results["models"])
+    yield from ("", "The same with torch's kernels limited to AVX2 without VNNI (see `tests/bench/__main__.py`):", "")
+    yield from _latency(results["models_without_vnni"])
+    yield from (
+        "",
+        (
+            "EfficientNet-Lite0 has its convolutions in a subclass that overrides `forward`; these are kept in float, "
+            "and the report says so."
+        ),
+        "",
+        "## Calibration: time over bare forward passes",
+        "",
+    )
+    yield from _table(
+        ("model", "observers", "observers and data flow"),
+        [(n, f"{r['observers']:.3f}", f"{r['observers_and_flow']:.3f}") for n, r in results["calibration"].items()],
+    )
+    yield from (
+        "",
+        "## Peak memory of `quantize`, MB over the float model",
+        "",
+        (
+            "Anonymous memory. The bound is the quantized model as it runs (tensors and packed weights) and one "
+            "batch's activations."
+        ),
+        "",
+    )
+    yield from _table(
+        ("model", "float", "tensors", "packed", "activations", "bound", "peak"),
+        [
+            (
+                n,
+                *(
+                    f"{r[key]:.1f}"
+                    for key in ("float_mb", "tensors_mb", "packed_mb", "activations_mb", "bound_mb", "peak_mb")
+                ),
+            )
+            for n, r in results["memory"].items()
+        ],
+    )
+    imports = results["imports"]
+    yield from (
+        "",
+        "## Import",
+        "",
+        (
+            f"`import mono_quant` adds {imports['import_ms']:.1f} ms to `import torch`; the first `Quantizer()`, with "
+            f"discovery, takes another {imports['first_quantizer_ms']:.0f} ms."
+        ),
+    )
+
+
+def _accuracy(models: dict[str, Any]) -> Iterator[str]:
+    rows = []
+    for name, result in models.items():
+        figures = "; ".join(f"{f} {a:.4g} → {b:.4g}" for f, (a, b) in result["figures"].items())
+        before, after = result["files_mb"]
+        rows.append(
+            (
+                name,
+                f"{result['layers']} of {result['layers'] + result['float_layers']}",
+                figures or "none",
+                f"{result['sqnr_db']:.1f}",
+                f"{result['held_back_sqnr_db']:.1f}",
+                f"{before:.2f} → {after:.2f} ({before / after:.2f}x)",
+            )
+        )
+    yield from _table(
+        (
+            "model",
+            "layers with parameters quantized",
+            "task, float → int8",
+            "output SQNR dB (calibration batch)",
+            "(held-back batch)",
+            "file MB",
+        ),
+        rows,
+    )
+
+
+def _latency(models: dict[str, Any]) -> Iterator[str]:
+    rows = []
+    for name, result in models.items():
+        row = [name]
+        for batch in ("1", "16"):
+            figures = result["latency"][batch]
+            kernels = ", ".join(f"{count} {kernel}" for kernel, count in figures["kernels"].items())
+            row.append(
+                f"**{figures['ratio']:.2f}** ({figures['float_ms']:.2f} → {figures['int8_ms']:.2f} ms; {kernels})"
+            )
+        rows.append(tuple(row))
+    yield from _table(("model", "batch 1", "batch 16"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from torch import Tensor
+
+from mono_quant.core.granularity import Granularity, PerChannel, PerTensor, as_granularity
+from mono_quant.errors import ConfigurationError
+
+
+def numbered(*shape: int) -> Tensor:
+    return torch.arange(float(torch.Size(shape).numel())).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "view"),
+    [((), (1, 1, 1)), ((5,), (1, 1, 5)), ((2, 3), (2, 1, 3)), ((2, 3, 4, 5), (2, 1, 60)), ((1, 7), (1, 1, 7))],
+)
+def test_per_tensor_shows_observations_of_one_group(shape: tuple[int, ...], view: tuple[int, ...]):
+    assert PerTensor().view(numbered(*shape)).shape == view
+
+
+def test_per_tensor_keeps_the_elements_of_each_observation_together():
+    x = numbered(3, 4, 5)
+    shown = PerTensor().view(x)
+    assert [sorted(row.tolist()) for row in shown[:, 0]] == [sorted(row.flatten().tolist()) for row in x]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
+def test_per_channel_gathers_each_index_along_its_axis(axis: int):
+    x = numbered(2, 3, 4, 5)
+    shown = PerChannel(axis).view(x)
+    slow = [sorted(x.select(axis, index).flatten().tolist()) for index in range(x.shape[axis])]
+    assert shown.shape == (1, x.shape[axis], x.numel() // x.shape[axis])
+    assert [sorted(group.tolist()) for group in shown[0]] == slow
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        numbered(2, 3, 4, 5),
+        numbered(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        numbered(2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d),
+        numbered(2, 3, 4).transpose(1, 2),
+        numbered(4, 6).t(),
+        numbered(6, 4)[::2],
+    ],
+    ids=["contiguous", "channels-last", "channels-last-3d", "transposed", "columns", "every-other-row"],
+)
+def test_per_tensor_copies_nothing_where_the_strides_allow_a_view(x: Tensor):
+    assert PerTensor().view(x).data_ptr() == x.data_ptr()
+
+
+def test_per_channel_copies_nothing_of_a_weight():
+    weight = numbered(4, 3, 2, 2)
+    assert PerChannel(0).view(weight).data_ptr() == weight.data_ptr()
+
+
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel(0), PerChannel(1)])
+def test_an_empty_tensor_has_an_empty_view(granularity: Granularity):
+    for shape in [(0, 3), (3, 0), (0, 0), (2, 0, 3)]:
+        assert granularity.view(torch.empty(shape)).numel() == 0
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((), 0), ((3,), 1), ((3,), -2), ((2, 3), 2)])
+def test_an_axis_that_the_tensor_has_not_is_refused(shape: tuple[int, ...], axis: int):
+    with pytest.raises(ConfigurationError, match=rf"axis={axis}.*does not fit") as caught:
+        PerChannel(axis).view(torch.zeros(shape))
+    assert str(shape) in str(caught.value)
+
+
+def test_per_tensor_values_are_numbers():
+    assert PerTensor().unview(torch.ones(1)).shape == ()
+
+
+def test_per_channel_values_are_vectors():
+    assert PerChannel(1).unview(torch.ones(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_an_expanded_value_meets_the_elements_of_its_channel(axis: int):
+    x = numbered(2, 3, 4)
+    per_channel = torch.arange(x.shape[axis]) * 100.0
+    expanded = PerChannel(axis).expand(per_channel, x.ndim)
+    for index in range(x.shape[axis]):
+        shifted = (x + expanded).select(axis, index)
+        assert torch.equal(shifted, x.select(axis, index) + 100.0 * index)
+
+
+def test_an_expanded_number_broadcasts_as_it_is():
+    assert (numbered(2, 3) + PerTensor().expand(torch.tensor(1.0), 2)).tolist() == (numbered(2, 3) + 1).tolist()
+
+
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel(0), PerChannel(12), PerChannel(-1)])
+def test_a_granularity_is_read_back_from_its_text(granularity: Granularity):
+    assert as_granularity(str(granularity)) == granularity
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "per-channel",
+        "per-channel()",
+        "per-channel(x)",
+        "per-channel(1",
+        "per-row",
+        "per-channel(--1)",
+        "per-channel(²)",
+    ],
+)
+def test_text_that_names_no_granularity_is_refused(text: str):
+    with pytest.raises(ConfigurationError, match="is not a granularity"):
+        as_granularity(text)

@@ -1,0 +1,124 @@
+"""The documentation names everything, and its code runs."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import doc_pages
+import pytest
+from doc_pages import DOCS, PAGES, REPOSITORY
+
+import mono_quant
+from mono_quant import calibration, core, errors, io, modules, plugin_api
+from mono_quant.cli import main
+from mono_quant.io.manifest import Manifest
+from mono_quant.plugin_api import hookspecs
+
+DISTRIBUTION = REPOSITORY / "plugins" / "mono-quant-spread"
+
+
+def named_in(page: str) -> set[str]:
+    """The words in code spans of a reference page."""
+    return set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", (DOCS / "reference" / page).read_text()))))
+
+
+def parts(cls: type) -> set[str]:
+    """The public fields, methods and properties that a class adds."""
+    fields = {field.name for field in attrs.fields(cls)} if attrs.has(cls) else set()
+    return fields | {name for name in vars(cls) if not name.startswith("_")}
+
+
+def test_the_plugin_reference_names_every_hook():
+    assert set(hookspecs.HOOKS) - named_in("plugins.md") == set()
+
+
+def test_the_plugin_reference_names_every_record_and_interface():
+    assert set(plugin_api.__all__) - named_in("plugins.md") == set()
+
+
+@pytest.mark.parametrize("name", [name for name in plugin_api.__all__ if isinstance(getattr(plugin_api, name), type)])
+def test_the_plugin_reference_names_every_part_of_a_class(name: str):
+    assert parts(getattr(plugin_api, name)) - named_in("plugins.md") == set()
+
+
+def test_the_plugin_reference_names_every_environment_switch():
+    sources = [path.read_text() for path in (REPOSITORY / "mono_quant").rglob("*.py")]
+    switches = set(re.findall(r"\bMONO_QUANT_[A-Z_]*[A-Z]", " ".join(sources)))
+    assert switches
+    assert switches - named_in("plugins.md") == set()
+
+
+def test_the_plugin_reference_names_every_built_in_component():
+    text = (DOCS / "reference" / "plugins.md").read_text()
+    missing = {path.stem.replace("_", "-") for path in (REPOSITORY / "mono_quant" / "builtin").glob("[!_]*.py")} - set(
+        re.findall(r"`([a-z0-9-]+)`", text)
+    )
+    assert missing == set()
+
+
+@pytest.mark.parametrize("package", [mono_quant, io, calibration, core, errors], ids=lambda package: package.__name__)
+def test_the_api_reference_names_every_public_name(package: object):
+    assert set(package.__all__) - named_in("api.md") == set()
+
+
+def test_the_api_reference_names_every_quantized_layer():
+    assert {name for name in modules.__all__ if name.startswith("Quantized")} - named_in("api.md") == set()
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        mono_quant.Quantizer,
+        mono_quant.QuantizationConfig,
+        mono_quant.QuantizationInfo,
+        mono_quant.QuantizationResult,
+        mono_quant.ValidationResult,
+    ],
+)
+def test_the_api_reference_names_every_part_of_a_class(cls: type):
+    assert parts(cls) - {"of"} - named_in("api.md") == set()
+
+
+@pytest.mark.parametrize("command", ["", "quantize", "plan", "inspect", "plugins", "demo"])
+def test_the_command_reference_names_every_option(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    shown = set(re.findall(r"--[a-z-]+", (DOCS / "reference" / "command.md").read_text()))
+    assert options - shown == set()
+
+
+def test_the_file_reference_names_every_field_of_the_manifest():
+    assert {field.name for field in attrs.fields(Manifest)} - named_in("file-format.md") == set()
+
+
+def test_the_how_to_shows_the_distribution_itself():
+    page = DOCS / "how-to" / "write-an-observer.md"
+    shown = {path for block in doc_pages.blocks(page) if (path := doc_pages.included(page, block)) is not None}
+    assert shown == {DISTRIBUTION / "pyproject.toml", DISTRIBUTION / "src" / "mono_quant_spread" / "__init__.py"}
+
+
+def test_at_most_two_blocks_do_not_run_and_each_says_why():
+    left_out = [block.info for page in PAGES for block in doc_pages.blocks(page) if "notest" in block.info]
+    assert len(left_out) <= 2
+    assert all(re.fullmatch(r"python notest: .+", info) for info in left_out)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder whose modules can be imported, and are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.usefixtures("folder")
+def test_the_code_of_a_page_runs(page: Path):
+    doc_pages.run(page)

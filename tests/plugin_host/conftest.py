@@ -1,0 +1,44 @@
+"""A place to install fake distributions into, which leaves no trace."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fake_distributions import Site
+from torch import nn
+
+from mono_quant._plugins import manager
+from mono_quant._plugins.discovery import refresh
+
+SWITCHES = ("MONO_QUANT_DISABLE_AUTOLOAD", "MONO_QUANT_BLOCK_PLUGINS", "MONO_QUANT_STRICT_PLUGINS")
+
+
+@pytest.fixture(autouse=True)
+def no_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says, each test begins with nothing switched."""
+    for switch in SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An empty folder in front of ``sys.path``, and a process that has warned of nothing yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(manager, "_warned", set())
+    site = Site(tmp_path)
+    yield site
+    site.forget_modules()
+    refresh()
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+@pytest.fixture
+def batches() -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(8, 6) for _ in range(3)]

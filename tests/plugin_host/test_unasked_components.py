@@ -1,0 +1,177 @@
+"""Sources and kernels are tried without being named; what goes wrong in a third party's must not stop the others."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from fake_distributions import Site
+from torch import nn
+
+from mono_quant import Batch, Quantizer, hookimpl
+from mono_quant.errors import ConfigurationError, PluginConflictError, PluginError, PluginWarning
+from mono_quant.plugin_api import Source, SourceSpec
+
+SOURCE = """
+from mono_quant import Batch, hookimpl
+from mono_quant.plugin_api import Source, SourceSpec
+
+class TheSource(Source):
+    def __init__(self{options}):
+        {made}
+    def accepts(self, data):
+        {accepts}
+    def batches(self, data):
+        yield from map(Batch, zip(data))
+
+@hookimpl
+def mono_quant_sources():
+    return [SourceSpec(name="tape", summary="a test's source", factory={factory})]
+"""
+KERNEL = """
+from mono_quant import hookimpl
+from mono_quant.kernels.reference import ReferenceKernel
+from mono_quant.plugin_api import KernelSpec
+
+class TheKernel(ReferenceKernel):
+    def __init__(self):
+        {made}
+
+@hookimpl
+def mono_quant_kernels():
+    return [KernelSpec(name="mine", summary="a test's kernel", factory={factory}, aliases=("own",))]
+"""
+RAISES = "raise ZeroDivisionError('on purpose')"
+NOWHERE = "'a_module_that_nobody_has:It'"
+
+
+def source(accepts: str = "return True", *, made: str = "pass", options: str = "", factory: str = "TheSource") -> str:
+    return SOURCE.format(accepts=accepts, made=made, options=options, factory=factory)
+
+
+def kernel(*, made: str = "pass", factory: str = "TheKernel") -> str:
+    return KERNEL.format(made=made, factory=factory)
+
+
+@pytest.fixture
+def run(model: nn.Module, batches: list[torch.Tensor]) -> Callable[..., dict[str, tuple[str, ...]]]:
+    """Quantize; gives the kernels by layer."""
+    return lambda **options: Quantizer(**options).quantize(model, batches).info.kernels
+
+
+def test_two_sources_that_read_the_same_data_are_an_error_that_names_both(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-tape", source())
+    with pytest.raises(PluginConflictError, match="type list is read by the sources dataloader and tape; choose one"):
+        run()
+
+
+@pytest.mark.parametrize("name", ["tape", "dataloader"])
+def test_a_source_that_is_named_wins(site: Site, run: Callable[..., object], name: str):
+    site.install("mono-quant-tape", source())
+    assert set(run(source=name)) == {"0", "2"}
+
+
+def test_a_source_that_reads_something_else_is_not_in_the_way(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-tape", source("return isinstance(data, str)"))
+    assert set(run()) == {"0", "2"}
+
+
+def test_a_source_is_found_for_the_data_that_it_alone_reads(model: nn.Module, batches: list[torch.Tensor]):
+    class Numbered(Source):
+        def accepts(self, data: object) -> bool:
+            return isinstance(data, int)
+
+        def batches(self, data: int) -> Iterator[Batch]:
+            return (Batch((batch,)) for batch in batches[:data])
+
+    class Plugin:
+        @hookimpl
+        def mono_quant_sources(self) -> list[SourceSpec]:
+            return [SourceSpec(name="numbered", summary="", factory=Numbered)]
+
+    assert Quantizer(plugins=[Plugin()]).quantize(model, 2).info.calibration_samples_used == 2
+
+
+SICK = {
+    "whose factory cannot be imported": source(factory=NOWHERE),
+    "that cannot be made": source(made=RAISES),
+    "that fails on the data": source(RAISES),
+    "that makes something else": source(factory="dict"),
+}
+
+
+@pytest.mark.parametrize("code", SICK.values(), ids=SICK)
+def test_a_source_of_a_third_party_that_fails_is_left_out_with_a_warning(
+    site: Site, run: Callable[..., object], code: str
+):
+    site.install("mono-quant-tape", code)
+    with pytest.warns(PluginWarning, match=r"plugin tape \(mono-quant-tape 1\.0\) is not used: source 'tape': "):
+        assert set(run()) == {"0", "2"}
+
+
+@pytest.mark.parametrize("code", SICK.values(), ids=SICK)
+def test_a_source_that_fails_is_warned_of_once(site: Site, run: Callable[..., object], code: str):
+    site.install("mono-quant-tape", code)
+    with pytest.warns(PluginWarning):
+        run()
+    assert set(run()) == {"0", "2"}
+
+
+def test_a_source_that_fails_is_an_error_when_it_is_named(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-tape", source(factory=NOWHERE))
+    with pytest.raises(PluginError, match=r"plugin tape .*a_module_that_nobody_has"):
+        run(source="tape")
+
+
+def test_a_source_that_fails_is_an_error_in_strict_mode(
+    site: Site, run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+):
+    site.install("mono-quant-tape", source(factory=NOWHERE))
+    monkeypatch.setenv("MONO_QUANT_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError, match=r"plugin tape .*a_module_that_nobody_has"):
+        run()
+
+
+def test_a_source_that_needs_options_is_not_tried_unless_it_is_named(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-tape", source(options=", *, column"))
+    assert set(run()) == {"0", "2"}
+
+
+def test_a_source_that_needs_options_and_is_named_without_them_is_an_error(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-tape", source(options=", *, column"))
+    with pytest.raises(ConfigurationError, match=r"source 'tape' refused its options .*'column'"):
+        run(source="tape")
+
+
+def test_a_kernel_of_a_third_party_runs_the_layers_when_it_is_named(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-mine", kernel())
+    assert set(run(kernel="mine").values()) == {("mine",)}
+
+
+def test_a_kernel_can_be_named_by_an_alias(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-mine", kernel())
+    assert set(run(kernel="own").values()) == {("own",)}
+
+
+@pytest.mark.parametrize("code", [kernel(factory=NOWHERE), kernel(made=RAISES)], ids=["no import", "not made"])
+def test_a_kernel_of_a_third_party_that_fails_is_left_out_with_a_warning(
+    site: Site, run: Callable[..., object], code: str
+):
+    site.install("mono-quant-mine", code)
+    with pytest.warns(PluginWarning, match=r"plugin mine \(mono-quant-mine 1\.0\) is not used: kernel 'mine': "):
+        assert set(run(kernel="reference").values()) == {("reference",)}
+
+
+def test_a_kernel_that_fails_is_an_error_when_it_is_named(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-mine", kernel(factory=NOWHERE))
+    with pytest.raises(PluginError, match=r"plugin mine .*a_module_that_nobody_has"):
+        run(kernel="mine")
+
+
+@pytest.mark.parametrize(("kind", "code"), [("source", source("return False")), ("kernel", kernel())])
+def test_two_third_parties_that_claim_one_unasked_name_are_warned_of_and_left_out(
+    site: Site, run: Callable[..., object], kind: str, code: str
+):
+    for name in ("one", "two"):
+        site.install(f"mono-quant-{name}", code)
+    with pytest.warns(PluginWarning, match=rf"{kind} '\w+' is claimed by one .* and two "):
+        assert set(run(kernel="reference").values()) == {("reference",)}

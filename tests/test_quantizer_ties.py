@@ -1,0 +1,121 @@
+"""Weights that several layers share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from small_models import FEATURES, Tied, quantize, rows, run, tokens
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mono_quant import QuantizationResult, Quantizer, load_model
+
+
+class TiedBoth(nn.Module):
+    """Two Linears whose weights and biases are one, and whose inputs have one range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES)
+        self.b.weight, self.b.bias = self.a.weight, self.a.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) + self.b(x)
+
+
+@pytest.fixture
+def result() -> QuantizationResult:
+    return quantize(Tied(), tokens())
+
+
+def pointers(model: nn.Module) -> tuple[int, int]:
+    return model.up.weight.data_ptr(), model.down.weight.data_ptr()
+
+
+def test_tied_linears_share_their_codes(result: QuantizationResult):
+    up, down = result.model.up, result.model.down
+    assert up.weight is down.weight
+    assert up.weight_scale is down.weight_scale
+
+
+def test_tied_linears_keep_ranges_and_biases_of_their_own(result: QuantizationResult):
+    up, down = result.model.up, result.model.down
+    assert up.input_scale is not down.input_scale
+    assert up.bias is not down.bias
+
+
+def test_what_does_not_follow_from_the_tied_weight_is_not_shared_even_where_it_is_equal():
+    model = quantize(TiedBoth(), rows()).model
+    assert torch.equal(model.a.input_scale, model.b.input_scale)
+    assert model.a.input_scale is not model.b.input_scale
+    assert model.a.bias is model.b.bias
+
+
+def test_a_linear_tied_to_an_embedding_is_kept_with_the_reason(result: QuantizationResult):
+    assert result.info.skipped_layers["head"] == "a parameter of it is tied to 'table', which stays in float"
+    assert result.model.head.weight is result.model.table.weight
+
+
+def test_the_ledger_counts_tied_codes_once(result: QuantizationResult):
+    after = sum(entry.bytes_after for entry in result.plan.entries)
+    counted = {id(t): t for t in (*result.model.parameters(), *result.model.buffers())}
+    assert after == sum(t.numel() * t.element_size() for t in counted.values())
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_ties_survive_saving_and_loading(result: QuantizationResult, tmp_path: Path, suffix: str):
+    path = tmp_path / f"model.{suffix}"
+    result.save(path)
+    loaded = Quantizer().load(path, Tied)
+    assert loaded.up.weight is loaded.down.weight
+    assert loaded.head.weight is loaded.table.weight
+    assert isinstance(loaded.head.weight, nn.Parameter)
+    loaded.to(torch.float64)
+    assert loaded.head.weight.data_ptr() == loaded.table.weight.data_ptr()
+
+
+def test_a_tied_tensor_is_in_the_file_once(result: QuantizationResult, tmp_path: Path):
+    result.save(tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    assert names & {"up.weight", "down.weight", "head.weight", "table.weight"} == {"up.weight", "table.weight"}
+    assert load_model(tmp_path / "model.safetensors").keys() == result.model.state_dict().keys()
+
+
+def test_a_file_of_an_untied_model_keeps_its_two_weights_in_a_tied_one(tmp_path: Path):
+    model = Tied()
+    model.head.weight = nn.Parameter(torch.randn(16, FEATURES))
+    result = quantize(model, tokens(), exclude=["head"])
+    result.save(tmp_path / "model.safetensors")
+    loaded = Quantizer().load(tmp_path / "model.safetensors", Tied)
+    assert torch.equal(loaded.head.weight, model.head.weight)
+    assert torch.equal(loaded.table.weight, model.table.weight)
+
+
+def test_a_weight_that_is_read_outside_its_layer_keeps_the_layer_in_float():
+    class Functional(Tied):
+        def forward(self, tokens: Tensor) -> Tensor:
+            x = self.down(self.up(self.table(tokens)))
+            return self.more(functional.linear(x, self.up.weight))
+
+    model, data = Functional(), tokens()
+    model.more = nn.Linear(FEATURES, FEATURES)
+    result = quantize(model, data)
+    assert result.info.selected_layers == ("more",)
+    for name in ("up", "down"):
+        assert result.info.skipped_layers[name] == "its weight is also read by linear, outside the layer"
+    assert torch.isfinite(run(result.model, data[0])).all()
+
+
+def test_a_weight_whose_dtype_is_asked_for_keeps_the_layer_in_float():
+    class Casting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x.to(self.a.weight.dtype)))
+
+    result = quantize(Casting(), rows())
+    assert result.info.skipped_layers == {"a": "its weight is also read by dtype, outside the layer"}
