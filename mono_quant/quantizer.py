@@ -1,6 +1,5 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,25 +10,22 @@ from torch import nn
 
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
-from mono_quant.calibration.runner import call, evaluating, feed, never_ran
+from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.latency import alternate
 from mono_quant.core.plan import make_plan, refuse_empty
 from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
-from mono_quant.info import QuantizationInfo
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
-from mono_quant.io.fingerprint import fingerprint
-from mono_quant.io.manifest import CalibrationRecord, Manifest
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.modules import QuantizedModule, share_tied
-from mono_quant.plugin_api import Batch, Keep, LayerPlan, Observer, Plan, ValidationContext
+from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
+from mono_quant.summary import Run, make_info, make_manifest, measure_latency
 
 __all__ = ["Quantizer"]
 
@@ -151,9 +147,11 @@ class Quantizer:
         layers, run = self._convert(model, run)
         copied = None if inplace and not self.config.validators else copy_with(model, layers)
         validation = None if copied is None else self._validate(model, copied, run)
-        info = self._describe(model, copied, layers, run, validation)
+        timed = None if copied is None or run.first is None else measure_latency(model, copied, run.first)
+        versions = self.components.versions
+        info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
         quantized = put_in_place(model, layers) if inplace or copied is None else copied
-        self._sign(quantized, run, info)
+        self._sign(quantized, run, validation)
         return QuantizationResult(
             model=quantized, info=info, validation=validation, plan=run.plan, format_for=self.components.format_for
         )
@@ -175,7 +173,7 @@ class Quantizer:
         self._use_kernels(loaded)
         return loaded.eval()
 
-    def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> "_Run":
+    def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
         needy = {name: layer.input for name, layer in plan.layers.items() if layer.input is not None}
         if data is None:
@@ -184,7 +182,7 @@ class Quantizer:
                     f"{self.config.scheme.name} needs calibration_data: the inputs of {len(needy)} layers have no "
                     "range without it. Give a DataLoader, a list of tensors or any iterable of batches"
                 )
-            return _Run(plan=plan)
+            return Run(plan=plan)
         modules = dict(model.named_modules())
         also = {entry.name: entry.also for entry in plan.entries}
         observers = {
@@ -217,9 +215,9 @@ class Quantizer:
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
         for algorithm in self.components.algorithms:
             plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, flow)])
-        return _Run(plan=plan, observers=observers, batches=count, first=first)
+        return Run(plan=plan, observers=observers, batches=count, first=first)
 
-    def _convert(self, model: nn.Module, run: "_Run") -> "tuple[dict[str, nn.Module], _Run]":
+    def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
         """The modules that come in place of the model's, by name, and the plan as it was carried out."""
         modules = dict(model.named_modules())
         layers: dict[str, nn.Module] = {}
@@ -263,13 +261,12 @@ class Quantizer:
             if isinstance(module, QuantizedModule):
                 module.use_kernels(self.components.kernels, self.config.kernel)
 
-    def _validate(self, model: nn.Module, quantized: nn.Module, run: "_Run") -> ValidationResult | None:
+    def _validate(self, model: nn.Module, quantized: nn.Module, run: Run) -> ValidationResult | None:
         """Run the validators; what a failure does is the configuration's choice."""
         if not self.config.validators:
             return None
-        self._sign(quantized, run)
+        self._sign(quantized, run, None)
         modules = dict(model.named_modules(remove_duplicate=False))
-
         context = ValidationContext(
             original=model,
             quantized=quantized,
@@ -283,82 +280,7 @@ class Quantizer:
         report_failures(result, self.config.on_failure)
         return result
 
-    def _describe(
-        self,
-        model: nn.Module,
-        quantized: nn.Module | None,
-        layers: Mapping[str, nn.Module],
-        run: "_Run",
-        validation: ValidationResult | None,
-    ) -> QuantizationInfo:
-        """The figures of the run; the two models, where there are two, are timed in turn on a calibration batch."""
-        latency = None if run.first is None or quantized is None else _latency(model, quantized, run.first)
-        kernels = {name: layer.engine.chosen for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
-        warnings = []
-        if latency is not None and latency[1] > latency[0]:
-            warnings.append(
-                f"int8 is slower than float here ({latency[1]:.2f} ms against {latency[0]:.2f} ms a batch): "
-                "the layers are too small for what quantizing their inputs costs"
-            )
-        wanted = self.config.kernel
-        others = sorted(n for n, chosen in kernels.items() if wanted != "auto" and chosen and wanted not in chosen)
-        if others:
-            warnings.append(f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}")
-        first = next(iter(run.plan.layers.values()))
-        figures = validation or ValidationResult()
-        return QuantizationInfo(
-            selected_layers=tuple(run.plan.layers),
-            skipped_layers=run.plan.kept,
-            folded_layers={name: removed.into for name, removed in run.plan.removed.items()},
-            calibration_samples_used=run.batches,
-            dtype=first.weight.dtype.name,
-            symmetric=first.weight.symmetric,
-            sqnr_db=figures.sqnr_db,
-            original_size_mb=figures.original_size_mb,
-            quantized_size_mb=figures.quantized_size_mb,
-            compression_ratio=figures.compression_ratio,
-            kernels=kernels,
-            original_latency_ms=None if latency is None else latency[0],
-            quantized_latency_ms=None if latency is None else latency[1],
-            warnings=tuple(warnings),
-            versions=self.components.versions,
-        )
-
-    def _sign(self, quantized: nn.Module, run: "_Run", info: QuantizationInfo | None = None) -> None:
+    def _sign(self, quantized: nn.Module, run: Run, validation: ValidationResult | None) -> None:
         """Write into the model how it was made, for the file that it may be saved in."""
-        sizes = ("original_size_mb", "quantized_size_mb", "compression_ratio")
-        manifest = Manifest(
-            config=self.config,
-            layers=run.plan.layers,
-            kept=run.plan.kept,
-            rewrites=run.plan.rewrites,
-            ties={},
-            versions=self.components.versions,
-            metrics={}
-            if info is None
-            else {**{size: getattr(info, size) for size in sizes}, "sqnr_db": _settled(info.sqnr_db)},
-            calibration=None
-            if run.first is None
-            else CalibrationRecord(batches=run.batches, first_batch_sha256=fingerprint(run.first)),
-        )
+        manifest = make_manifest(run, self.config, validation=validation, versions=self.components.versions)
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Run:
-    """What calibration found."""
-
-    plan: Plan
-    observers: Mapping[str, Observer] = attrs.field(factory=dict)
-    batches: int = 0
-    first: Batch | None = None
-
-
-def _settled(figure: float | None) -> float | None:
-    """SQNR for the file: without the digits in which right kernels differ, and None where JSON has no number for it."""
-    return None if figure is None or not math.isfinite(figure) else round(figure, 1)
-
-
-def _latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:
-    with evaluating(model, quantized):
-        return alternate(lambda: call(model, batch, "a timed batch"), lambda: call(quantized, batch, "a timed batch"))

@@ -44,6 +44,7 @@ class Manifest:
         ties: tensor name → the name under which the shared tensor is stored.
         versions: package, torch and plugins, name → version.
         metrics: figures of the run: sizes in MB, ratio, SQNR in dB.
+        layer_sqnr_db: SQNR in dB of each quantized layer's weights.
         calibration: the data it was calibrated with; None when it needed none.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
     ties: dict[str, str]
     versions: dict[str, str]
     metrics: dict[str, float | None]
+    layer_sqnr_db: dict[str, float | None]
     calibration: CalibrationRecord | None
 
 

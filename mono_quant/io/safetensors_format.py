@@ -18,6 +18,7 @@ __all__ = ["SafetensorsFormat"]
 
 _KEY = "mono_quant"
 _LENGTH_BYTES = 8
+_TRIES = 100
 
 
 class SafetensorsFormat(Format):
@@ -51,11 +52,8 @@ class SafetensorsFormat(Format):
             ArtifactError: when it cannot be read or is not what it claims to be.
         """
         try:
-            # One opening for both: another process may put a new file in place at any moment.
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
+            metadata, tensors = _read(path)
+        except (SafetensorError, RuntimeError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read as safetensors: {error}") from error
         try:
             manifest = json.loads(metadata[_KEY]) if _KEY in metadata else None
@@ -64,6 +62,31 @@ class SafetensorsFormat(Format):
         if manifest is not None and not isinstance(manifest, dict):
             raise ArtifactError(f"{path}: its manifest is not a JSON object")
         return Artifact(tensors, manifest)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """``__metadata__`` and tensors of one file, while other processes put new files in its place.
+
+    The library opens a file by its name several times, so header and tensors could be of two files.
+    """
+    for _ in range(_TRIES):
+        before = _identity(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                content = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, RuntimeError):
+            if _identity(path) == before:
+                raise
+        else:
+            if _identity(path) == before:
+                return content
+    raise ArtifactError(f"{path} is replaced by other processes faster than it can be read")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from the one that takes its name later."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 @cache

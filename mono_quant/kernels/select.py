@@ -23,10 +23,8 @@ _verified: dict[object, Support] = {}
 _fastest: dict[object, str] = {}
 
 
-def choose(
-    op: QuantizedOp, x: Tensor, kernels: Sequence[NamedKernel], wanted: str
-) -> tuple[str, Callable[[Tensor], Tensor]]:
-    """The kernel for an op and inputs of the size of ``x``, packed.
+def choose(op: QuantizedOp, x: Tensor, kernels: Sequence[NamedKernel], wanted: str) -> NamedKernel:
+    """The kernel for an op and inputs of the size of ``x``.
 
     Args:
         op: the layer's arithmetic.
@@ -34,29 +32,24 @@ def choose(
         kernels: what there is; all of them are asked.
         wanted: ``"auto"``, or the name of a kernel, which is taken where it supports the op.
 
-    Returns:
-        Its name and the packed callable.
-
     Raises:
         ConfigurationError: when no kernel can run the op.
     """
     verdicts = {name: supports(kernel, op, x.device) for name, kernel in kernels}
-    able = [(name, kernel) for name, kernel in kernels if verdicts[name]]
+    able = {name: kernel for name, kernel in kernels if verdicts[name]}
     if not able:
         why = "; ".join(f"{name}: {verdict.why_not}" for name, verdict in verdicts.items()) or "none is registered"
         raise ConfigurationError(f"no kernel can run this {op.kind} on {x.device}: {why}")
     # The reference is the definition, not a competitor: it runs when asked for, or when nothing else can.
-    named = [pair for pair in able if pair[0] == wanted]
-    fast = named or [pair for pair in able if pair[0] != _SLOW] or able
+    fast = [wanted] if wanted in able else [name for name in able if name != _SLOW] or [_SLOW]
     if len(fast) == 1:
-        name, kernel = fast[0]
-        return name, kernel.pack(op)
-    key = (*_signature(op, x), *[name for name, _ in fast])
-    if key in _fastest:
-        return _fastest[key], dict(fast)[_fastest[key]].pack(op)
-    packed = {name: kernel.pack(op) for name, kernel in fast}
-    _fastest[key] = _measure(packed, x)
-    return _fastest[key], packed[_fastest[key]]
+        return fast[0], able[fast[0]]
+    key = (*_signature(op, x), *fast)
+    if key not in _fastest:
+        # One after the other, so that only one packed weight is in memory at a time.
+        times = {name: _measure(able[name].pack(op), x) for name in fast}
+        _fastest[key] = min(fast, key=times.__getitem__)
+    return _fastest[key], able[_fastest[key]]
 
 
 def supports(kernel: Kernel, op: QuantizedOp, device: torch.device) -> Support:
@@ -87,13 +80,11 @@ def _signature(op: QuantizedOp, x: Tensor) -> tuple[object, ...]:
     return (*kind_of(op), tuple(op.weight.shape), op.groups, size_class(x), x.device, torch.get_num_threads())
 
 
-def _measure(packed: dict[str, Callable[[Tensor], Tensor]], x: Tensor) -> str:
-    """The fastest on ``x``: alternating runs, medians."""
-    times: dict[str, list[float]] = {name: [] for name in packed}
-    for repeat in range(_REPEATS + 1):
-        for name, run in packed.items():
-            start = time.perf_counter()
-            run(x)
-            if repeat:  # the first run warms caches
-                times[name].append(time.perf_counter() - start)
-    return min(times, key=lambda name: median(times[name]))
+def _measure(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """Median seconds of a few runs; the first, which warms caches, does not count."""
+    times = []
+    for _ in range(_REPEATS + 1):
+        start = time.perf_counter()
+        run(x)
+        times.append(time.perf_counter() - start)
+    return median(times[1:])

@@ -29,35 +29,35 @@ class Engine:
         self.kernels = kernels
         self.wanted = wanted
         self._lock = threading.Lock()
-        self._packed: dict[int, tuple[str, Callable[[Tensor], Tensor]]] = {}
+        self._packed: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._by_size: dict[int, Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, x: Tensor, op: Callable[[], QuantizedOp]) -> Tensor:
-        """Run the op on ``x``; ``op`` is called only when something must be packed."""
-        packed = self._packed.get(size_class(x))
+        """Run the op on ``x``; ``op`` is called only when something must be chosen or packed."""
+        packed = self._by_size.get(size_class(x))
         if packed is None:
             packed = self._choose(x, op)
-        return packed[1](x)
+        return packed(x)
 
-    def _choose(self, x: Tensor, op: Callable[[], QuantizedOp]) -> tuple[str, Callable[[Tensor], Tensor]]:
+    def _choose(self, x: Tensor, op: Callable[[], QuantizedOp]) -> Callable[[Tensor], Tensor]:
         with self._lock:
-            known = self._packed.get(size_class(x))
-            if known is not None:
-                return known
-            name, run = choose(op(), x, self.kernels, self.wanted)
+            arithmetic = op()
+            name, kernel = choose(arithmetic, x, self.kernels, self.wanted)
             # Sizes that chose the same kernel share one packed weight.
-            same = next((pair for pair in self._packed.values() if pair[0] == name), (name, run))
-            self._packed[size_class(x)] = same
-            return same
+            if name not in self._packed:
+                self._packed[name] = kernel.pack(arithmetic)
+            self._by_size[size_class(x)] = self._packed[name]
+            return self._packed[name]
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the kernels in use, in the order in which they were chosen."""
-        return tuple(dict.fromkeys(name for name, _ in self._packed.values()))
+        return tuple(self._packed)
 
     def clear(self) -> None:
         """Forget the packed weights."""
         with self._lock:
-            self._packed = {}
+            self._packed, self._by_size = {}, {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Engine, (self.kernels, self.wanted)

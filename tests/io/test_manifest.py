@@ -41,6 +41,7 @@ def manifest(**changes: object) -> Manifest:
         "ties": {"head.weight": "table.weight"},
         "versions": {"torch": "2.13.0+cpu"},
         "metrics": {"sqnr_db": None, "compression_ratio": 3.25},
+        "layer_sqnr_db": {"0": 41.5, "2": None},
         "calibration": CalibrationRecord(batches=3, first_batch_sha256="00ff"),
     }
     return Manifest(**{**fields, **changes})

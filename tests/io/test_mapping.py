@@ -1,4 +1,4 @@
-"""safetensors files are mapped into memory: loading copies nothing, and nothing written to the model reaches the file."""
+"""A safetensors file is mapped into memory: nothing is copied, and what is written to the model stays out of it."""
 
 from pathlib import Path
 

@@ -1,0 +1,131 @@
+"""What a run leaves behind: its figures for people, and its manifest for the file."""
+
+import math
+from collections.abc import Mapping
+
+import attrs
+from torch import nn
+
+from mono_quant.calibration.runner import call, evaluating
+from mono_quant.config import QuantizationConfig
+from mono_quant.core.latency import alternate
+from mono_quant.info import QuantizationInfo
+from mono_quant.io.fingerprint import fingerprint
+from mono_quant.io.manifest import CalibrationRecord, Manifest
+from mono_quant.io.validation import ValidationResult
+from mono_quant.modules import QuantizedModule
+from mono_quant.plugin_api import Batch, Observer, Plan
+
+__all__ = ["Run", "make_info", "make_manifest", "measure_latency"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """What calibration found.
+
+    Args:
+        plan: the ledger, as far as it is decided.
+        observers: layer name → the observer of its input, with data in it.
+        batches: how many batches were drawn.
+        first: the first of them; None without data.
+    """
+
+    plan: Plan
+    observers: Mapping[str, Observer] = attrs.field(factory=dict)
+    batches: int = 0
+    first: Batch | None = None
+
+
+def make_info(
+    run: Run,
+    config: QuantizationConfig,
+    *,
+    layers: Mapping[str, nn.Module],
+    validation: ValidationResult | None,
+    latency_ms: tuple[float, float] | None,
+    versions: Mapping[str, str],
+) -> QuantizationInfo:
+    """The figures.
+
+    Args:
+        run: with the plan as it was carried out.
+        config: what was asked for.
+        layers: the new modules, by name, after they have run.
+        validation: what the validators found.
+        latency_ms: of the float and the quantized model, where both were timed.
+        versions: of what took part.
+    """
+    kernels = {name: layer.engine.chosen for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
+    first = next(iter(run.plan.layers.values()))
+    figures = validation or ValidationResult()
+    return QuantizationInfo(
+        selected_layers=tuple(run.plan.layers),
+        skipped_layers=run.plan.kept,
+        folded_layers={name: removed.into for name, removed in run.plan.removed.items()},
+        calibration_samples_used=run.batches,
+        dtype=first.weight.dtype.name,
+        symmetric=first.weight.symmetric,
+        sqnr_db=figures.sqnr_db,
+        original_size_mb=figures.original_size_mb,
+        quantized_size_mb=figures.quantized_size_mb,
+        compression_ratio=figures.compression_ratio,
+        kernels=kernels,
+        original_latency_ms=None if latency_ms is None else latency_ms[0],
+        quantized_latency_ms=None if latency_ms is None else latency_ms[1],
+        warnings=(*_slower(latency_ms), *_other_kernels(config.kernel, kernels)),
+        versions=versions,
+    )
+
+
+def make_manifest(
+    run: Run, config: QuantizationConfig, *, validation: ValidationResult | None, versions: dict[str, str]
+) -> Manifest:
+    """The manifest; the arguments are those of `make_info`."""
+    figures = validation or ValidationResult()
+    return Manifest(
+        config=config,
+        layers=run.plan.layers,
+        kept=run.plan.kept,
+        rewrites=run.plan.rewrites,
+        ties={},
+        versions=versions,
+        metrics={
+            "original_size_mb": figures.original_size_mb,
+            "quantized_size_mb": figures.quantized_size_mb,
+            "compression_ratio": figures.compression_ratio,
+            "sqnr_db": _settled(figures.sqnr_db),
+        },
+        layer_sqnr_db={name: _settled(value) for name, value in figures.layer_sqnr_db.items()},
+        calibration=None
+        if run.first is None
+        else CalibrationRecord(batches=run.batches, first_batch_sha256=fingerprint(run.first)),
+    )
+
+
+def measure_latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:
+    """Median milliseconds of a batch in either model, run in turn."""
+    with evaluating(model, quantized):
+        return alternate(lambda: call(model, batch, "a timed batch"), lambda: call(quantized, batch, "a timed batch"))
+
+
+def _slower(latency_ms: tuple[float, float] | None) -> list[str]:
+    if latency_ms is None or latency_ms[1] <= latency_ms[0]:
+        return []
+    return [
+        (
+            f"int8 is slower than float here ({latency_ms[1]:.2f} ms against {latency_ms[0]:.2f} ms a batch): "
+            "the layers are too small for what quantizing their inputs costs"
+        )
+    ]
+
+
+def _other_kernels(wanted: str, kernels: Mapping[str, tuple[str, ...]]) -> list[str]:
+    others = sorted(name for name, chosen in kernels.items() if wanted != "auto" and chosen and wanted not in chosen)
+    if not others:
+        return []
+    return [f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}"]
+
+
+def _settled(figure: float | None) -> float | None:
+    """SQNR for the file: without the digits in which right kernels differ, and None where JSON has no number for it."""
+    return None if figure is None or not math.isfinite(figure) else round(figure, 1)
