@@ -72,7 +72,7 @@ def make_info(
         kernels=kernels,
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
-        warnings=(*_slower(latency_ms), *_other_kernels(config.kernel, kernels)),
+        warnings=(*_slower(latency_ms), *_not_smaller(figures), *_other_kernels(config.kernel, kernels)),
         versions=versions,
     )
 
@@ -117,6 +117,12 @@ def _slower(latency_ms: tuple[float, float] | None) -> list[str]:
             "the layers are too small for what quantizing their inputs costs"
         )
     ]
+
+
+def _not_smaller(figures: ValidationResult) -> list[str]:
+    if figures.compression_ratio is None or figures.compression_ratio > 1:
+        return []
+    return ["the quantized model is not smaller: scales and zero points weigh more than what its small weights lose"]
 
 
 def _other_kernels(wanted: str, kernels: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -153,3 +153,23 @@ def test_a_folded_batch_norm_is_an_identity_and_takes_no_bytes():
 
 def test_a_folded_convolution_is_pair_of_the_float_one_in_the_weight_sqnr():
     assert quantize(ConvNet(), images()).validation.layer_sqnr_db["conv"] > 25
+
+
+def test_every_batch_norm_of_a_residual_network_is_folded():
+    class Block(nn.Module):
+        def __init__(self, channels: int, out: int) -> None:
+            super().__init__()
+            self.first, self.norm1 = nn.Conv2d(channels, out, 3, 2, 1), norm(nn.BatchNorm2d(out))
+            self.second, self.norm2 = nn.Conv2d(out, out, 3, 1, 1), norm(nn.BatchNorm2d(out))
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, 2), norm(nn.BatchNorm2d(out)))
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.relu(self.norm1(self.first(x)))
+            y = self.norm2(self.second(y))
+            y += self.shortcut(x)
+            return self.relu(y)
+
+    into = {"norm1": "first", "norm2": "second", "shortcut.1": "shortcut.0"}
+    expected = {f"{block}.{name}": f"{block}.{conv}" for block in (0, 1) for name, conv in into.items()}
+    assert folded(nn.Sequential(Block(3, 6), Block(6, 8))) == expected

@@ -141,3 +141,9 @@ def test_the_figures_of_the_run_are_complete():
     assert info.compression_ratio == info.original_size_mb / info.quantized_size_mb
     assert {"mono-quant", "torch"} <= set(info.versions)
     assert info.speedup == info.original_latency_ms / info.quantized_latency_ms
+
+
+def test_a_model_too_small_to_get_smaller_is_quantized_with_a_warning():
+    result = Quantizer().quantize(nn.Sequential(nn.Linear(1, 1)), [torch.randn(4, 1)])
+    assert result.info.compression_ratio < 1
+    assert any("not smaller" in warning for warning in result.info.warnings)

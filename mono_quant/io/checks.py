@@ -61,9 +61,12 @@ class SqnrValidator(Validator):
             return _skipped("output-sqnr", "no calibration batch to run the models on")
         expected = list(iter_tensors(run_once(context.original, context.batch)))
         actual = list(iter_tensors(run_once(context.quantized, context.batch)))
-        pairs = [(x, y) for x, y in zip(expected, actual, strict=False) if x.is_floating_point() and x.shape == y.shape]
-        if not pairs or len(expected) != len(actual):
-            return _skipped("output-sqnr", "the model's output holds no float tensors that can be compared")
+        if [x.shape for x in expected] != [y.shape for y in actual]:
+            message = "the quantized model's output holds other tensors than the float model's"
+            return ValidationFinding(name="output-sqnr", status="failed", unit="dB", message=message)
+        pairs = [(x, y) for x, y in zip(expected, actual, strict=True) if x.is_floating_point()]
+        if not pairs:
+            return _skipped("output-sqnr", "the model's output holds no float tensors")
         value = sum_sqnr_db(_without_common_infinities(*pair) for pair in pairs)
         if math.isnan(value):
             return ValidationFinding(
@@ -81,21 +84,13 @@ class SizeValidator(Validator):
     """Bytes of parameters and buffers, before and after."""
 
     def validate(self, context: ValidationContext) -> Sequence[ValidationFinding]:
-        """``original-size`` and ``quantized-size`` in MB, ``compression-ratio``."""
+        """``original-size`` and ``quantized-size`` in MB, ``compression-ratio``; figures, nothing that can fail."""
         before, after = (calculate_model_size(model)[0] for model in (context.original, context.quantized))
-        is_smaller = after < before
+        ratio = before / after if after else math.inf
         return [
             ValidationFinding(name="original-size", status="passed", value=before, unit="MB"),
             ValidationFinding(name="quantized-size", status="passed", value=after, unit="MB"),
-            ValidationFinding(
-                name="compression-ratio",
-                status="passed" if is_smaller else "failed",
-                value=before / after if after else math.inf,
-                unit="x",
-                message=""
-                if is_smaller
-                else f"the quantized model is not smaller: {after:.3f} MB, was {before:.3f} MB",
-            ),
+            ValidationFinding(name="compression-ratio", status="passed", value=ratio, unit="x"),
         ]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mono_quant.config import OnFailure
 from mono_quant.core.sqnr import sqnr_db
 from mono_quant.core.surgery import copy_with
-from mono_quant.errors import ConfigurationError, QuantizationWarning, ValidationError
+from mono_quant.errors import ArtifactError, ConfigurationError, QuantizationWarning, ValidationError
 from mono_quant.io.artifact import expand_ties, to_artifact
 from mono_quant.io.checks import (
     LoadRunValidator,
@@ -178,5 +178,8 @@ def _context(original: nn.Module, quantized: nn.Module, batch: Batch | None) -> 
 def _load_into_copy(model: nn.Module, path: Path) -> nn.Module:
     """A copy of a model with the tensors of a file in it."""
     loaded = copy_with(model, {})
-    loaded.load_state_dict(expand_ties(SafetensorsFormat().load(path)), strict=True)
+    try:
+        loaded.load_state_dict(expand_ties(SafetensorsFormat().load(path)), strict=True)
+    except RuntimeError as error:
+        raise ArtifactError(f"the file does not fit the model: {error}") from error
     return loaded

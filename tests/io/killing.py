@@ -1,6 +1,6 @@
 """A script that has savers killed: forked from this process, which has torch in it, so that 50 kills are quick.
 
-Prints one JSON object. Usage: ``killing.py kill|read <folder> <suffix> <times>``
+Prints one JSON object. Usage: ``killing.py <folder>``.
 """
 
 import json
@@ -47,17 +47,20 @@ def save_for_ever(path: Path, format: Format) -> None:  # noqa: A002
             format.save(each, path)
 
 
-def main(folder: Path, suffix: str, kills: int) -> dict[str, object]:
+def kill_writers(folder: Path, suffix: str, kills: int) -> dict[str, object]:
     path, format = folder / f"model{suffix}", FORMATS[suffix]  # noqa: A001
     random.seed(suffix)
     found: list[int] = []
     report: dict[str, object] = {"found": found, "caught while writing": 0, "strangers": []}
     format.save(artifact(VERSIONS[0]), path)
     for _ in range(kills):
+        before = path.stat().st_ino
         saver = os.fork()
         if not saver:
             save_for_ever(path, format)
-        time.sleep(random.uniform(0, 0.03))  # noqa: S311
+        while path.stat().st_ino == before:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.02))  # noqa: S311
         os.kill(saver, signal.SIGKILL)
         os.waitpid(saver, 0)
         found.append(version_in(path, format))
@@ -76,12 +79,26 @@ def read_beside_a_writer(folder: Path, suffix: str, readings: int) -> dict[str, 
     if not saver:
         save_for_ever(path, format)
     try:
-        return {"found": [version_in(path, format) for _ in range(readings)]}
+        found: list[int] = []
+        while len(found) < readings or set(found) != set(VERSIONS):
+            found.append(version_in(path, format))
+        return {"found": found}
     finally:
         os.kill(saver, signal.SIGKILL)
         os.waitpid(saver, 0)
 
 
+def main(folder: Path) -> None:
+    reports = {}
+    for suffix in FORMATS:
+        place = folder / suffix
+        place.mkdir()
+        reports[suffix] = {
+            "killed": kill_writers(place, suffix, 40),
+            "read": read_beside_a_writer(place, suffix, 60),
+        }
+    sys.stdout.write(json.dumps(reports))
+
+
 if __name__ == "__main__":
-    work = {"kill": main, "read": read_beside_a_writer}[sys.argv[1]]
-    sys.stdout.write(json.dumps(work(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))))
+    main(Path(sys.argv[1]))

@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from everything import Everything, inputs
 
-from mono_quant import QuantizationResult, save_model
+from mono_quant import QuantizationResult, Quantizer, save_model
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
-SAVE_IN_ANOTHER_PROCESS = f"""
+IN_ANOTHER_PROCESS = f"""
 import sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
-import torch
-from everything import Everything, inputs
-from mono_quant import Quantizer
-torch.manual_seed(0)
-result = Quantizer(show_progress=False).quantize(Everything(), inputs())
-for path in sys.argv[1:]:
-    result.save(path)
+from pathlib import Path
+from test_deterministic_bytes import quantize_and_save
+quantize_and_save(Path(sys.argv[1]))
 """
+
+
+def quantize_and_save(folder: Path) -> None:
+    torch.manual_seed(0)
+    result = Quantizer(show_progress=False).quantize(Everything(), inputs())
+    for suffix in (".safetensors", ".pt"):
+        result.save(folder / f"model{suffix}")
 
 
 def sha256(path: Path) -> str:
@@ -40,17 +44,14 @@ def test_the_same_model_gives_the_same_bytes(result: QuantizationResult, tmp_pat
 
 
 def test_two_processes_give_the_same_bytes_for_the_same_model_and_data(tmp_path: Path):
-    paths = [[tmp_path / f"{process}{suffix}" for suffix in (".safetensors", ".pt")] for process in "ab"]
-    environments = [os.environ | {"PYTHONHASHSEED": seed} for seed in ("1", "2")]
-    processes = [
-        subprocess.Popen(  # noqa: S603
-            [sys.executable, "-W", "error", "-c", SAVE_IN_ANOTHER_PROCESS, *map(str, these)], env=environment
-        )
-        for these, environment in zip(paths, environments, strict=True)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
-    for first, second in zip(*paths, strict=True):
-        assert sha256(first) == sha256(second)
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    quantize_and_save(here)
+    command = [sys.executable, "-W", "error", "-c", IN_ANOTHER_PROCESS, there]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "1"})  # noqa: S603
+    for suffix in (".safetensors", ".pt"):
+        assert sha256(here / f"model{suffix}") == sha256(there / f"model{suffix}")
 
 
 def test_the_order_of_a_state_dict_does_not_change_the_bytes_of_a_safetensors_file(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,15 +18,18 @@ from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
 
 
 class Counting(Kernel):
-    """The reference; counts what it packs of layers with eight inputs."""
+    """The reference; counts how often it is asked and what it packs of layers with eight inputs, and takes its time."""
 
     def __init__(self) -> None:
+        self.asked = 0
         self.packed = 0
 
     def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        self.asked += 1
         return ReferenceKernel().supports(op, device)
 
     def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+        time.sleep(0.02)
         self.packed += op.weight.shape[-1] == 8
         return ReferenceKernel().pack(op)
 
@@ -33,6 +37,27 @@ class Counting(Kernel):
 def eight_inputs() -> nn.Linear:
     torch.manual_seed(0)
     return nn.Linear(8, 5)
+
+
+class SlowFor(Kernel):
+    """The reference; sleeps so long over some numbers of rows that it is not taken for the faster one there."""
+
+    def __init__(self, is_slow: Callable[[int], bool]) -> None:
+        self.is_slow = is_slow
+        self.last_rows = 0
+
+    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        return ReferenceKernel().supports(op, device)
+
+    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+        run = ReferenceKernel().pack(op)
+
+        def sleeping(x: Tensor) -> Tensor:
+            self.last_rows = len(x)
+            time.sleep(0.02 * self.is_slow(len(x)))
+            return run(x)
+
+        return sleeping
 
 
 def at_once(run: Callable[[], Tensor], threads: int = 8) -> list[Tensor]:
@@ -81,12 +106,12 @@ def test_threads_may_run_while_others_repack():
         assert_right(module, layer, x, run=lambda _, y=y: y)
 
 
-def test_it_packs_once_for_all_calls_of_one_size():
+def test_it_chooses_and_packs_once_for_all_calls_of_one_size():
     kernel, module = Counting(), quantized(eight_inputs())
     module.use_kernels((("counting", kernel),))
     for _ in range(3):
         module(torch.zeros(4, 8))
-    assert kernel.packed == 1
+    assert (kernel.asked, kernel.packed) == (1, 1)
 
 
 @pytest.mark.parametrize("kernel", ["auto", "fbgemm", "onednn"])
@@ -95,6 +120,18 @@ def test_every_size_gives_right_results(kernel: str):
     module = quantized(layer, kernel=kernel)
     for rows in (1, 2, 3, 4, 7, 8, 9, 64, 300, 1, 1000):
         assert_right(module, layer, random_input(module, rows, 8))
+
+
+def test_another_size_may_have_another_kernel():
+    few, many = SlowFor(lambda rows: rows > 10), SlowFor(lambda rows: rows <= 10)
+    module = quantized(eight_inputs())
+    module.use_kernels((("few", few), ("many", many)))
+    module(torch.zeros(2, 8))
+    module(torch.zeros(500, 8))
+    assert module.engine.chosen == ("few", "many")
+    module(torch.zeros(3, 8))
+    module(torch.zeros(510, 8))
+    assert (few.last_rows, many.last_rows) == (3, 510)
 
 
 def test_it_says_what_it_chose():

@@ -77,6 +77,14 @@ def test_it_is_in_the_mode_of_the_float_layer(*, is_training: bool):
     assert quantized(nn.Linear(6, 9).train(is_training)).training == is_training
 
 
+@EVERY_LAYER
+@pytest.mark.parametrize("dtype", [torch.half, torch.float64], ids=str)
+def test_kernels_are_given_float32_numbers_whatever_the_layer_had(make: Callable[[], nn.Module], dtype: torch.dtype):
+    op = quantized(make().to(dtype)).op()
+    assert op.bias is not None
+    assert (op.weight_scale.dtype, op.bias.dtype) == (torch.float32, torch.float32)
+
+
 def test_its_bias_is_not_that_of_the_float_layer():
     layer, module, _ = pair(LAYERS["linear"])
     assert module.bias.data_ptr() != layer.bias.data_ptr()
