@@ -30,7 +30,8 @@ def install(session: nox.Session, *what: str, torch: str = TORCH) -> None:
 def tests(session: nox.Session, torch: str) -> None:
     """The test suite: ``nox -s "tests(torch='2.14.1')" -- -k name``."""
     install(session, "-e", ".[testing]", torch=torch)
-    session.run("pytest", *session.posargs)
+    # Threads that wait without spinning: several times faster where other work runs beside the tests.
+    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
 
 
 @nox.session

@@ -189,9 +189,7 @@ class Quantizer:
             name: self.components.observer_for(name, modules[name], spec, also=also[name])
             for name, spec in needy.items()
         }
-        recorder = DataFlowRecorder(
-            model, [e.name for e in plan.entries if next(modules[e.name].children(), None) is None]
-        )
+        recorder = DataFlowRecorder(model, _with_tensors(modules))
         source = self.components.source_for(data)
         count, first = feed(
             model,
@@ -284,3 +282,13 @@ class Quantizer:
         """Write into the model how it was made, for the file that it may be saved in."""
         manifest = make_manifest(run, self.config, validation=validation, versions=self.components.versions)
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
+
+
+def _with_tensors(modules: Mapping[str, nn.Module]) -> list[str]:
+    """The leaf modules that have parameters or buffers: those whose flow can matter."""
+    return [
+        name
+        for name, module in modules.items()
+        if next(module.children(), None) is None
+        and (next(module.parameters(), None) is not None or next(module.buffers(), None) is not None)
+    ]

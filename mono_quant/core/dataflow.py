@@ -149,12 +149,13 @@ class _Pass(TorchFunctionMode):
         """Note who reads watched outputs and parameters, then do what was asked."""
         del types
         kwargs = kwargs or {}
-        reader = self._running[-1] if self._running else _OUTSIDE
-        if func not in _METADATA:
-            self._note(reader, args, kwargs)
         if func not in _METADATA or func in _PRECISION:
-            for tensor in iter_tensors((args, kwargs)):
-                owners = self._owners.get(id(tensor), [])
+            reader = self._running[-1] if self._running else _OUTSIDE
+            tensors = list(iter_tensors((args, kwargs)))
+            if func not in _METADATA:
+                self._note(reader, tensors)
+            for tensor in tensors:
+                owners = self._owners.get(id(tensor), ())
                 for owner in owners if reader not in owners else ():
                     self._outside_reads.setdefault(owner, _name(func))
         return func(*args, **kwargs)

@@ -9,16 +9,21 @@ from torch import Tensor
 
 __all__ = ["iter_tensors", "map_tensors", "same_bits"]
 
+_SCALARS = (bool, int, float, str, type(None), torch.dtype, torch.device)
+_SEQUENCES = (list, tuple, set, frozenset)
+
 
 def iter_tensors(value: object) -> Iterator[Tensor]:
     """The tensors in nested mappings, lists, tuples, sets and dataclasses, in their order."""
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, _SCALARS):
+        return
+    elif isinstance(value, _SEQUENCES):
+        for inner in value:
+            yield from iter_tensors(inner)
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from iter_tensors(inner)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
             yield from iter_tensors(inner)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):

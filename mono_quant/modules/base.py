@@ -1,7 +1,7 @@
 """What all quantized modules share."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
@@ -104,8 +104,14 @@ class QuantizedModule(nn.Module):
 
         return super()._apply(keeping_dtype, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - torch's own signature
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        loaded = state_dict.get(f"{prefix}weight")
+        if isinstance(loaded, Tensor) and loaded.dtype != self.weight.dtype:
+            rest[-1].append(  # torch's list of what is wrong
+                f"{prefix}weight is {loaded.dtype}: a quantized layer takes its {self.weight.dtype} codes only"
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         self.engine.clear()
 
 

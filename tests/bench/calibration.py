@@ -8,6 +8,7 @@ from mono_quant.calibration.data import as_batch
 from mono_quant.calibration.runner import evaluating, feed
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.latency import alternate
+from mono_quant.quantizer import _with_tensors
 
 from .workloads import workload
 
@@ -30,12 +31,11 @@ def main(name: str) -> dict[str, object]:
             for layer, decision in plan.layers.items()
             if decision.input is not None
         }
-        leaves = [entry.name for entry in plan.entries if next(modules[entry.name].children(), None) is None]
-        watch = DataFlowRecorder(model, leaves) if with_flow else None
+        watch = DataFlowRecorder(model, _with_tensors(modules)) if with_flow else None
         feed(model, iter(batches), observers, num_samples=8, show_progress=False, length=8, watch=watch)
 
-    bare_ms, observed_ms = alternate(bare, lambda: observed(with_flow=False), budget_s=20)
-    bare_again_ms, all_ms = alternate(bare, lambda: observed(with_flow=True), budget_s=20)
+    bare_ms, observed_ms = alternate(bare, lambda: observed(with_flow=False), budget_s=12)
+    bare_again_ms, all_ms = alternate(bare, lambda: observed(with_flow=True), budget_s=12)
     return {"bare_ms": bare_ms, "observers": observed_ms / bare_ms, "observers_and_flow": all_ms / bare_again_ms}
 
 

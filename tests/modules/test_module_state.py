@@ -214,3 +214,12 @@ def test_first_calls_in_inference_mode_and_out_of_it_give_the_same(make: Callabl
     outside = module(x.clone().requires_grad_())
     assert torch.equal(inside, outside)
     assert_right(module, layer, x)
+
+
+@EVERY_LAYER
+def test_float_weights_are_refused_and_not_cast(make: Callable[[], nn.Module]):
+    layer, module, x = pair(make)
+    before = module(x)
+    with pytest.raises(RuntimeError, match=r"weight is torch.float32: a quantized layer takes its torch.int8 codes"):
+        module.load_state_dict(layer.state_dict(), strict=False)
+    assert torch.equal(module(x), before)
