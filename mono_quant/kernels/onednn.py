@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import cast
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -76,6 +77,10 @@ def _pack_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
 
 
 def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    if op.kind == "conv2d" and op.weight.shape[3] == 1 < op.weight.shape[2]:
+        # A kernel that is one column runs up to ten times slower than one that is one row, with AVX-512.
+        row = _pack_conv(_transposed(op))
+        return lambda x: row(x.transpose(2, 3)).transpose(2, 3)
     layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
     scale, zero_point = (
         cast("float", op.input_scale),
@@ -99,3 +104,14 @@ def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
         return y
 
     return conv
+
+
+def _transposed(op: QuantizedOp) -> QuantizedOp:
+    """The same two-dimensional convolution with its spatial axes exchanged."""
+    return attrs.evolve(
+        op,
+        weight=op.weight.transpose(2, 3).contiguous(),
+        stride=op.stride[::-1],
+        padding=op.padding[::-1],
+        dilation=op.dilation[::-1],
+    )

@@ -68,6 +68,8 @@ GEOMETRIES = (
     _conv((8, 8), 6, 9, (3, 3), groups=3, batch=2), _conv((8, 9), 33, 11, (3, 3), groups=11),
     _conv((10, 13), 5, 7, (1, 4), stride=(2, 1), padding=(0, 3), dilation=(1, 2)),
     _conv((9, 8), 4, 4, (2, 2), padding=(1, 1), dilation=(3, 1)), _conv((3, 3), 9, 4, (3, 3), batch=3),
+    _conv((40, 1), 3, 7, (11, 1), stride=(4, 1), padding=(5, 0), batch=2), _conv((9, 6), 4, 4, (3, 1), groups=4),
+    _conv((12, 7), 6, 4, (4, 1), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2),
     _conv((20, 20), 16, 24, (3, 3), stride=(3, 3), padding=(2, 1), dilation=(2, 2)),
     _conv((4, 4, 4), 3, 5, (3, 3, 3)), _conv((3, 5, 4), 17, 7, (1, 1, 1), batch=2),
     _conv((4, 5, 6), 6, 6, (3, 3, 3), groups=6, padding=(1, 1, 1)), _conv((5, 5, 5), 4, 6, (2, 3, 1), groups=2),
