@@ -61,7 +61,7 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as HTML; a broken link or a warning fails."""
-    session.install("sphinx==8.2.3", "myst-parser==4.0.1", "furo")
+    session.install("sphinx==8.2.3", "myst-parser==4.0.1")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build")
 
 

@@ -67,7 +67,7 @@ def _patterns(patterns: Iterable[Pattern] | Pattern | None) -> tuple[str, ...]:
 
 
 def _components(wanted: Iterable[Any]) -> tuple[Component, ...]:
-    return tuple(Component.of(one) for one in ([wanted] if isinstance(wanted, str) else wanted))
+    return tuple(Component.of(one) for one in ([wanted] if isinstance(wanted, str | Mapping) else wanted))
 
 
 def _overrides(overrides: Mapping[Pattern, Any] | None) -> dict[str, Override | None]:

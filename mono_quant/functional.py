@@ -60,6 +60,7 @@ def static_quantize(
 
 def dynamic_quantize(
     model: nn.Module,
+    calibration_data: Iterable[Any] | None = None,
     *,
     layer_types: LayerTypes | None = None,
     skip_types: LayerTypes | None = None,
@@ -73,6 +74,7 @@ def dynamic_quantize(
 
     Args:
         model: any module; it is left as it was.
+        calibration_data: not needed; with some, outputs are compared and speed is measured.
         layer_types: as in `static_quantize`, like the arguments that follow.
         skip_types: as there.
         layer_names: as there.
@@ -91,14 +93,15 @@ def dynamic_quantize(
         on_failure=on_failure,
         **_validation(options, run_validation=run_validation),
     )
-    result = quantizer.quantize(model)
+    result = quantizer.quantize(model, calibration_data)
     return result.model, result.info
 
 
 def _patterns(types: LayerTypes | None, names: Sequence[str] | None) -> list[Pattern]:
     """Classes, and names that are meant to the letter."""
     classes = [types] if isinstance(types, type) else list(types or ())
-    return [*classes, *map(escape, names or ())]
+    exact = [names] if isinstance(names, str) else names or ()
+    return [*classes, *map(escape, exact)]
 
 
 def _validation(options: dict[str, Any], *, run_validation: bool) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.plan import make_plan, refuse_empty
+from mono_quant.core.plan import connected, make_plan, refuse_empty
 from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
+from mono_quant.io.handlers import _validate_model
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.modules import QuantizedModule, share_tied
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
@@ -106,6 +107,7 @@ class Quantizer:
             ConfigurationError: when a pattern matches no layer.
         """
         config = self.config
+        _validate_model(model)
         refuse_unmatched(model, [*config.include, *config.exclude, *config.overrides])
 
         names = defaultdict(list)
@@ -147,13 +149,21 @@ class Quantizer:
         layers, run = self._convert(model, run)
         copied = None if inplace and not self.config.validators else copy_with(model, layers)
         validation = None if copied is None else self._validate(model, copied, run)
-        timed = None if copied is None or run.first is None else measure_latency(model, copied, run.first)
+        timed = (
+            None
+            if validation is None or copied is None or run.first is None
+            else (measure_latency(model, copied, run.first))
+        )
         versions = self.components.versions
         info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
         quantized = put_in_place(model, layers) if inplace or copied is None else copied
         self._sign(quantized, run, validation)
         return QuantizationResult(
-            model=quantized, info=info, validation=validation, plan=run.plan, format_for=self.components.format_for
+            model=quantized.eval(),
+            info=info,
+            validation=validation,
+            plan=run.plan,
+            format_for=self.components.format_for,
         )
 
     def load(self, path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
@@ -240,19 +250,18 @@ class Quantizer:
             decisions[name] = attrs.evolve(
                 decision, quantized_bytes=sum(t.numel() * t.element_size() for t in fresh.values())
             )
-        for name in run.plan.removed:
-            layers[name] = nn.Identity()
+        for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):
+            layers[name] = self._float_layer(modules, run.plan, name)
         for layer in layers.values():
             self._use_kernels(layer)
         return layers, attrs.evolve(run, plan=run.plan.decide(decisions))
 
     def _float_layer(self, modules: Mapping[str, nn.Module], plan: Plan, name: str) -> nn.Module:
         """The float layer that is quantized under a name: the model's own, after the plan's rewrites."""
-        layer = modules[name]
-        for rewrite in plan.rewrites:
-            if name in rewrite.layers:
-                layer = self.components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, name: layer})[name]
-        return layer
+        changed: dict[str, nn.Module] = {}
+        for rewrite in connected(plan.rewrites, name):
+            changed.update(self.components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, **changed}))
+        return changed.get(name, modules[name])
 
     def _use_kernels(self, model: nn.Module) -> None:
         for module in model.modules():

@@ -72,7 +72,12 @@ def make_info(
         kernels=kernels,
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
-        warnings=(*_slower(latency_ms), *_not_smaller(figures), *_other_kernels(config.kernel, kernels)),
+        warnings=(
+            *_without_data(run),
+            *_slower(latency_ms),
+            *_not_smaller(figures),
+            *_other_kernels(config.kernel, kernels),
+        ),
         versions=versions,
     )
 
@@ -105,7 +110,17 @@ def make_manifest(
 def measure_latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:
     """Median milliseconds of a batch in either model, run in turn."""
     with evaluating(model, quantized):
-        return alternate(lambda: call(model, batch, "a timed batch"), lambda: call(quantized, batch, "a timed batch"))
+        return alternate(
+            lambda one: call(model, one, "a timed batch"),
+            lambda one: call(quantized, one, "a timed batch"),
+            batch.clone,
+        )
+
+
+def _without_data(run: Run) -> list[str]:
+    if run.first is not None:
+        return []
+    return ["no data was given: outputs were not compared, nothing was folded, and the data flow was not watched"]
 
 
 def _slower(latency_ms: tuple[float, float] | None) -> list[str]:

@@ -200,3 +200,23 @@ def test_masked_outputs_that_are_infinite_in_both_models_do_not_count():
             return self.fc(x).masked_fill(torch.eye(6, 4).bool(), -torch.inf)
 
     assert ENOUGH_DB < quantize(Masked(), rows()).info.sqnr_db < 100
+
+
+class Views(nn.Module):
+    """A convolution whose output is flattened by `view`, which only one layout allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 6 * 6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(x)).view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("kernel", ["reference", "onednn"])
+def test_a_convolution_lays_its_output_out_like_the_float_one(kernel: str):
+    model = Views().eval()
+    quantized = quantize(model, [torch.randn(4, 3, 6, 6)], kernel=kernel).model
+    for x in (torch.randn(4, 3, 6, 6), torch.randn(4, 3, 6, 6).to(memory_format=torch.channels_last)):
+        assert quantized.conv(x).stride() == model.conv(x).stride()

@@ -86,5 +86,5 @@ def test_a_model_quantized_in_place_is_saved_and_loaded(tmp_path: Path):
 
 def test_quantizing_what_is_quantized_already_is_refused():
     result = quantize(mlp(), rows())
-    with pytest.raises(ConfigurationError, match="nothing would be quantized"):
+    with pytest.raises(ConfigurationError, match="are quantized already"):
         quantize(result.model, rows())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
-from mono_quant.errors import CalibrationError, ConfigurationError
+from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
 
@@ -51,6 +51,7 @@ def run_calibration(
         ConfigurationError: when a name in ``observers`` is not a module of the model.
         CalibrationError: when there is no data, a batch does not fit the model, an observed module never ran, or its
             input is not finite.
+        PluginError: when an observer raises.
     """
     observers = dict(observers or {})
     feed(
@@ -101,7 +102,7 @@ def feed(
     count = 0
     position = _Position()
     with evaluating(model), _observing(model, observers, position):
-        for batch in with_progress(limited, total=expected, label="calibrating", show=show):
+        for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
             position.batch = count
             with ExitStack() as stack:
                 if watch is not None:
@@ -153,7 +154,7 @@ def call(model: nn.Module, batch: Batch, what: str) -> Any:  # noqa: ANN401 - wh
     """
     try:
         return model(*batch.args, **batch.kwargs)
-    except CalibrationError:
+    except MonoQuantError:
         raise
     except Exception as error:  # the user's model can raise anything
         raise CalibrationError(
@@ -207,7 +208,13 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
             raise CalibrationError(message)
         if not observer.shows_non_finite and x.numel():
             _refuse_non_finite(torch.aminmax(x.detach()), name, position)
-        observer.forward(x)
+        try:
+            observer.forward(x)
+        except Exception as error:  # an observer of somebody else's can raise anything
+            raise PluginError(
+                f"calibration batch {position.batch}: observer {type(observer).__name__} of layer {name!r} raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if observer.shows_non_finite and (ends := observer.range()) is not None:
             _refuse_non_finite(ends, name, position)
 

@@ -88,6 +88,8 @@ def _tensors_of(path: Path) -> list[Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for files that are not its own
         raise ArtifactError(f"{path} cannot be read as tensors: {error}") from error
+    if isinstance(content, dict) and set(content) == {"tensors", "mono_quant"}:
+        content = content["tensors"]  # a file that save_model wrote
     tensors = list(content.values()) if isinstance(content, dict) else content
     tensors = [tensors] if isinstance(tensors, Tensor) else tensors
     if not isinstance(tensors, list | tuple) or not tensors or not all(isinstance(t, Tensor) for t in tensors):

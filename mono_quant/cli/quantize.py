@@ -1,11 +1,13 @@
 """``monoquant quantize``: a model and its data in, a quantized file out."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mono_quant.cli.inputs import add_model_arguments, load_data, model_of
 from mono_quant.cli.output import as_json, say, say_json
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
+from mono_quant.errors import ArtifactError
 
 __all__ = ["add_to"]
 
@@ -35,6 +37,8 @@ def _at_least_one(text: str) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     quantizer = quantizer_of(arguments)
     quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    if not Path(arguments.output).absolute().parent.is_dir():
+        raise ArtifactError(f"{arguments.output} cannot be written: its folder does not exist")
     result = quantizer.quantize(model_of(arguments), load_data(arguments.data, arguments.batch_size))
     result.save(arguments.output)
     if arguments.json:

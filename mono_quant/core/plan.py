@@ -1,15 +1,15 @@
 """Making the coverage ledger: one walk over the modules, each leaf and each parameter byte once."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
 from mono_quant.errors import ConfigurationError
-from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry
+from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Rewrite
 
-__all__ = ["Decide", "make_plan", "refuse_empty"]
+__all__ = ["Decide", "connected", "make_plan", "refuse_empty"]
 
 Decide = Callable[[str, nn.Module], LayerPlan | Keep]
 
@@ -106,6 +106,15 @@ def _keep_half_tied(model: nn.Module, plan: Plan) -> Plan:
             if name in layers:
                 reasons[name] = Keep(f"a parameter of it is tied to {floats[0]!r}, which stays in float")
     return _keep_half_tied(model, plan.decide(reasons)) if reasons else plan
+
+
+def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:
+    """The rewrites that bear on a layer, in order: those that name it or share a layer with one that does."""
+    reached, found = {name}, -1
+    while found != len(reached):
+        found = len(reached)
+        reached.update(*(rewrite.layers for rewrite in rewrites if reached & set(rewrite.layers)))
+    return [rewrite for rewrite in rewrites if reached & set(rewrite.layers)]
 
 
 def refuse_empty(plan: Plan) -> None:

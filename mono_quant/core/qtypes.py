@@ -25,15 +25,8 @@ class QType:
 INT8 = QType("int8", -128, 127, torch.int8)
 UINT8 = QType("uint8", 0, 255, torch.uint8)
 
-# torch's own quantized dtypes are accepted as names for the plain ones; no tensor of them is ever made here.
-_ALIASES: dict[object, QType] = {
-    "int8": INT8,
-    torch.int8: INT8,
-    torch.qint8: INT8,
-    "uint8": UINT8,
-    torch.uint8: UINT8,
-    torch.quint8: UINT8,
-}
+# torch's own quantized dtypes are accepted as names for the plain ones, by name: one day torch will not have them.
+_BY_NAME = {"int8": INT8, "qint8": INT8, "uint8": UINT8, "quint8": UINT8}
 
 
 def as_qtype(dtype: str | torch.dtype | QType) -> QType:
@@ -45,7 +38,7 @@ def as_qtype(dtype: str | torch.dtype | QType) -> QType:
     if isinstance(dtype, QType):
         return dtype
     try:
-        return _ALIASES[dtype]
+        return _BY_NAME[str(dtype).removeprefix("torch.")]
     except KeyError:
         message = f"{dtype!r} is not an integer code type; use 'int8' or 'uint8'"
         raise ConfigurationError(message) from None

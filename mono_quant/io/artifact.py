@@ -11,7 +11,7 @@ from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.plugin_api.algorithm import Algorithm
 from mono_quant.plugin_api.artifact import Artifact
-from mono_quant.plugin_api.plan import LayerPlan
+from mono_quant.plugin_api.plan import Keep, LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
 
 __all__ = ["MANIFEST_ATTRIBUTE", "expand_ties", "restore_model", "to_artifact"]
@@ -90,7 +90,13 @@ def restore_model(
         _require(modules, (name,))
         layer = (modules | changed)[name]
         _require_fit(name, layer, plan)
-        changed[name] = scheme(plan.scheme).restore(layer, plan)
+        restoring = scheme(plan.scheme)
+        decision = restoring.plan(name, layer)
+        if isinstance(decision, Keep):
+            raise ArtifactError(
+                f"layer {name!r} is quantized in the file and cannot be in the model: {decision.reason}"
+            )
+        changed[name] = restoring.restore(layer, plan)
     model = copy_with(skeleton, changed, without_tensors=True)
     _assign(model, expand_ties(artifact))
     setattr(model, MANIFEST_ATTRIBUTE, manifest)

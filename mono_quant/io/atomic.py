@@ -1,7 +1,7 @@
 """Writing a file so that at every moment the target is the old one or the whole new one."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +18,15 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: when the folder does not exist or cannot be written to.
     """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
-    os.close(descriptor)
-    temporary = Path(name)
     try:
+        mode = (path if path.exists() else temporary).stat().st_mode & 0o777
         yield temporary
-        temporary.chmod(_permissions(path))
+        temporary.chmod(mode)
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
@@ -34,15 +34,6 @@ def replacing(path: Path) -> Iterator[Path]:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _permissions(path: Path) -> int:
-    """Those of the file that is replaced, or of any new file; mkstemp's own are for secrets."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _flush(path: Path) -> None:

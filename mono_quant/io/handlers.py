@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ConfigurationError
+from mono_quant.modules import QuantizedModule
 
 __all__ = ["_detect_input_format", "_prepare_model", "_validate_model"]
 
@@ -28,13 +29,16 @@ def _detect_input_format(model: object) -> Literal["module", "state_dict", "path
 
 
 def _validate_model(model: object) -> None:
-    """Refuse what is not a module with parameters.
+    """Refuse what is not a float module with parameters.
 
     Raises:
         ConfigurationError: saying what it is.
     """
     if not isinstance(model, nn.Module):
-        raise ConfigurationError(f"static quantization needs an nn.Module to run, got a {type(model).__name__}")
+        raise ConfigurationError(f"quantization needs an nn.Module, got a {type(model).__name__}")
+    done = [name for name, module in model.named_modules() if isinstance(module, QuantizedModule)]
+    if done:
+        raise ConfigurationError(f"layers {done[:3]} are quantized already: quantize the float model in one run")
     if next(model.parameters(), None) is None:
         raise ConfigurationError(f"{type(model).__name__} has no parameters: there is nothing to quantize")
 

@@ -12,7 +12,7 @@ from mono_quant.config import OnFailure
 from mono_quant.core.sqnr import sqnr_db
 from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ArtifactError, ConfigurationError, QuantizationWarning, ValidationError
-from mono_quant.io.artifact import expand_ties, to_artifact
+from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, expand_ties, to_artifact
 from mono_quant.io.checks import (
     LoadRunValidator,
     SizeValidator,
@@ -20,6 +20,7 @@ from mono_quant.io.checks import (
     WeightRangeValidator,
     calculate_model_size,
 )
+from mono_quant.io.manifest import Manifest
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.plugin_api.source import Batch
 from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding, Validator
@@ -169,10 +170,17 @@ def _context(original: nn.Module, quantized: nn.Module, batch: Batch | None) -> 
         quantized=quantized,
         plan=None,
         batch=batch,
-        float_layer=dict(original.named_modules(remove_duplicate=False)).get,
+        float_layer=_unchanged_layers(original, quantized).get,
         save=lambda path: SafetensorsFormat().save(to_artifact(quantized), path),
         load=lambda path: _load_into_copy(quantized, path),
     )
+
+
+def _unchanged_layers(original: nn.Module, quantized: nn.Module) -> dict[str, nn.Module]:
+    """The float layers by name, without those that a rewrite changed before they were quantized."""
+    manifest: Manifest | None = getattr(quantized, MANIFEST_ATTRIBUTE, None)
+    changed = {name for rewrite in manifest.rewrites for name in rewrite.layers} if manifest else set()
+    return {n: module for n, module in original.named_modules(remove_duplicate=False) if n not in changed}
 
 
 def _load_into_copy(model: nn.Module, path: Path) -> nn.Module:

@@ -62,9 +62,9 @@ def _pairs_int16() -> bool:
 @cache
 def _failure() -> str:
     """Why this torch on this machine cannot run it; empty when it can."""
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
-        return "this build of torch has no fbgemm"
     try:
+        if "fbgemm" not in torch.backends.quantized.supported_engines:
+            return "this build of torch has no fbgemm"
         op = worst_linear(code=1)
         FbgemmKernel().pack(op)(torch.zeros(1, op.weight.shape[1]))
     except (RuntimeError, AttributeError, NotImplementedError) as error:

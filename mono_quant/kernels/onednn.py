@@ -80,12 +80,10 @@ def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
     if op.kind == "conv2d" and op.weight.shape[3] == 1 < op.weight.shape[2]:
         # A kernel that is one column runs up to ten times slower than one that is one row, with AVX-512.
         row = _pack_conv(_transposed(op))
-        return lambda x: row(x.transpose(2, 3)).transpose(2, 3)
+        return lambda x: _in_layout_of(x, row(x.transpose(2, 3)).transpose(2, 3), torch.channels_last)
     layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
-    scale, zero_point = (
-        cast("float", op.input_scale),
-        cast("int", op.input_zero_point),
-    )  # `supports` refuses dynamic ones
+    # `supports` refuses dynamic ones, so these are not None.
+    scale, zero_point = cast("float", op.input_scale), cast("int", op.input_zero_point)
     weight = torch.ops.onednn.qconv_prepack(
         op.weight, op.weight_scale, scale, zero_point,
         op.stride, op.padding, op.dilation, op.groups, None,
@@ -101,9 +99,15 @@ def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
         )  # fmt: skip
         if not y.numel():  # oneDNN gives an empty result of any shape where the float layer raises
             raise RuntimeError(f"an input of {list(x.shape)} is smaller than the kernel {list(op.weight.shape[2:])}")
-        return y
+        return _in_layout_of(x, y, layout)
 
     return conv
+
+
+def _in_layout_of(x: Tensor, y: Tensor, layout: torch.memory_format) -> Tensor:
+    """The output as a float convolution lays it out: oneDNN gives channels last, float only where the input is so."""
+    is_channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=layout)
+    return y.contiguous(memory_format=layout if is_channels_last else torch.contiguous_format)
 
 
 def _transposed(op: QuantizedOp) -> QuantizedOp:

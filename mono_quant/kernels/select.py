@@ -54,10 +54,13 @@ def choose(op: QuantizedOp, x: Tensor, kernels: Sequence[NamedKernel], wanted: s
 
 def supports(kernel: Kernel, op: QuantizedOp, device: torch.device) -> Support:
     """Whether a kernel runs an op exactly: its own word, the saturation rule, and one verification a kind of layer."""
-    verdict = kernel.supports(op, device)
+    try:
+        verdict, pairs_int16 = kernel.supports(op, device), kernel.pairs_int16
+    except Exception as error:  # noqa: BLE001 - a third party's kernel that nobody asked for must not stop the model
+        return Support.no(f"it raised {type(error).__name__}: {error}")
     if not verdict:
         return verdict
-    if kernel.pairs_int16 and not op.is_pair_safe:
+    if pairs_int16 and not op.is_pair_safe:
         return Support.no("this CPU adds products in int16 and the weights are full-range, so sums would be clipped")
     key = (type(kernel), kind_of(op), device)
     if key not in _verified:

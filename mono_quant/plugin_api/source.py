@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
+import torch
+
+from mono_quant.core.tensors import map_tensors
 
 __all__ = ["Batch", "Source"]
 
@@ -15,6 +18,10 @@ class Batch:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def clone(self) -> "Batch":
+        """A batch with copies of the tensors, for a model that writes into its inputs."""
+        return Batch(map_tensors(torch.clone, self.args), map_tensors(torch.clone, dict(self.kwargs)))
 
 
 class Source(ABC):

@@ -34,8 +34,8 @@ def main(name: str) -> dict[str, object]:
         watch = DataFlowRecorder(model, _with_tensors(modules)) if with_flow else None
         feed(model, iter(batches), observers, num_samples=8, show_progress=False, length=8, watch=watch)
 
-    bare_ms, observed_ms = alternate(bare, lambda: observed(with_flow=False), budget_s=5)
-    bare_again_ms, all_ms = alternate(bare, lambda: observed(with_flow=True), budget_s=5)
+    bare_ms, observed_ms = alternate(lambda _: bare(), lambda _: observed(with_flow=False), lambda: None, budget_s=5)
+    bare_again_ms, all_ms = alternate(lambda _: bare(), lambda _: observed(with_flow=True), lambda: None, budget_s=5)
     return {"bare_ms": bare_ms, "observers": observed_ms / bare_ms, "observers_and_flow": all_ms / bare_again_ms}
 
 

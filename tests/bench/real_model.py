@@ -49,7 +49,7 @@ def _latency(model: nn.Module, quantized: nn.Module, example: ModelInput) -> dic
     for module in quantized.modules():
         if isinstance(module, QuantizedModule):
             module.repack()
-    before, after = alternate(lambda: run(model, example), lambda: run(quantized, example), budget_s=5)
+    before, after = alternate(lambda one: run(model, one), lambda one: run(quantized, one), lambda: example, budget_s=5)
     kernels = Counter(name for m in quantized.modules() if isinstance(m, QuantizedModule) for name in m.engine.chosen)
     return {"float_ms": before, "int8_ms": after, "ratio": before / after, "kernels": dict(kernels)}
 

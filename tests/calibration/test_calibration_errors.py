@@ -8,7 +8,7 @@ from watched_models import Keywords, Recorder, Routed, snapshot, two_layers
 from mono_quant.calibration import run_calibration
 from mono_quant.core.granularity import PerChannel
 from mono_quant.core.observers import MinMaxObserver
-from mono_quant.errors import CalibrationError, ConfigurationError
+from mono_quant.errors import CalibrationError, ConfigurationError, PluginError
 from mono_quant.plugin_api import Observer
 
 
@@ -103,7 +103,7 @@ def test_the_error_of_the_model_is_kept_as_the_cause():
 
 
 def test_an_observer_that_does_not_fit_its_layer_is_named_by_layer_and_batch():
-    with pytest.raises(CalibrationError, match=r"calibration batch 0 .*layer '2'.*PerChannel\(axis=5\)"):
+    with pytest.raises(PluginError, match=r"calibration batch 0: .*layer '2'.*PerChannel\(axis=5\)"):
         run_calibration(two_layers(), [torch.ones(1, 10)], {"2": MinMaxObserver(granularity=PerChannel(5))})
 
 

@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_loaded_is_a_finding():
         raise ArtifactError(message)
 
     finding = only(LoadRunValidator().validate(context(quantized(), after_load=refuse)), "load-run")
-    assert (finding.status, finding.message) == ("failed", "the saved model cannot be loaded: planted")
+    assert (finding.status, finding.message) == ("failed", "the model cannot be saved and loaded: planted")
 
 
 def test_without_a_batch_tensors_alone_are_compared_and_the_finding_says_so():
