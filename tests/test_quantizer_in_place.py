@@ -88,3 +88,25 @@ def test_quantizing_what_is_quantized_already_is_refused():
     result = quantize(mlp(), rows())
     with pytest.raises(ConfigurationError, match="are quantized already"):
         quantize(result.model, rows())
+
+
+class InPlainContainers(nn.Module):
+    """Layers that are called through a list, a dictionary and a tuple, beside being registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(FEATURES, FEATURES) for _ in range(3))
+        self.steps = [self.a, {"b": self.b}, (self.c, "text")]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps[2][0](self.steps[1]["b"](self.steps[0](x)))
+
+
+def test_layers_in_plain_containers_are_replaced_too():
+    model = InPlainContainers()
+    with torch.no_grad():
+        floats = model(rows()[0])
+        result = quantize(model, rows(), inplace=True)
+        assert not torch.equal(result.model(rows()[0]), floats)
+    assert model.steps == [model.a, {"b": model.b}, (model.c, "text")]
+    assert set(quantized_names(model)) == {"a", "b", "c"}

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,6 +17,10 @@ _HOOK_TABLES = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+
+
+_TORCHS_OWN = frozenset(vars(nn.Module()))
+"""Attributes of every module that torch itself keeps its tables in."""
 
 
 def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, without_tensors: bool = False) -> nn.Module:
@@ -68,10 +73,24 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
         for child_name, child in children.items():
             if id(child) in by_identity:
                 children[child_name] = by_identity[id(child)]
+        for attribute, value in vars(parent).items():
+            if isinstance(value, list | dict | tuple) and attribute not in _TORCHS_OWN:
+                vars(parent)[attribute] = _swapped(value, by_identity)
     for name, replacement in replacements.items():
         for table in _HOOK_TABLES:
             setattr(replacement, table, getattr(modules[name], table))
     return model
+
+
+def _swapped(value: Any, by_identity: Mapping[int, nn.Module]) -> Any:  # noqa: ANN401 - a value of the type of `value`
+    """Plain containers with other modules in them; lists and dictionaries are changed where they are."""
+    if isinstance(value, list):
+        value[:] = [_swapped(inner, by_identity) for inner in value]
+    elif isinstance(value, dict):
+        value.update({key: _swapped(inner, by_identity) for key, inner in value.items()})
+    elif type(value) is tuple:
+        return tuple(_swapped(inner, by_identity) for inner in value)
+    return by_identity.get(id(value), value)
 
 
 def _empty(tensor: Tensor) -> Tensor:
