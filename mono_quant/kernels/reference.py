@@ -10,7 +10,13 @@ from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
 
-__all__ = ["ReferenceKernel"]
+__all__ = ["FLOAT_CONVOLUTIONS", "ReferenceKernel"]
+
+FLOAT_CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
+    "conv1d": functional.conv1d,
+    "conv2d": functional.conv2d,
+    "conv3d": functional.conv3d,
+}
 
 
 class ReferenceKernel(Kernel):
@@ -41,5 +47,4 @@ def integer_sum(x: Tensor, weight: Tensor, op: QuantizedOp) -> Tensor:
     """The layer's multiply-adds on numbers of any float dtype, without scales and bias."""
     if op.kind == "linear":
         return functional.linear(x, weight)
-    conv = {"conv1d": functional.conv1d, "conv2d": functional.conv2d, "conv3d": functional.conv3d}[op.kind]
-    return conv(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
+    return FLOAT_CONVOLUTIONS[op.kind](x, weight, None, op.stride, op.padding, op.dilation, op.groups)

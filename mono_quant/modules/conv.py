@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS
 from mono_quant.modules.base import QuantizedModule, as_float32, is_traced
 from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
 
@@ -83,7 +84,7 @@ class QuantizedConvNd(QuantizedModule):
 
     def float_op(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The float layer's function, after any float padding."""
-        conv = {"conv1d": functional.conv1d, "conv2d": functional.conv2d, "conv3d": functional.conv3d}[self.kind]
+        conv = FLOAT_CONVOLUTIONS[self.kind]
         return conv(x, weight, bias, self.stride, self._kernel_padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
