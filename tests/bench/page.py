@@ -57,9 +57,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         "",
         (
             "Anonymous memory. The bound is the quantized model as it runs (tensors and packed weights) and one "
-            "batch's activations. Where the peak is above it, the bound is not kept: for the MLP probably by the copy that "
-            "torch makes of the codes while fbgemm packs a layer (16 MB for its largest); for CREPE the cause was not "
-            "traced."
+            "batch's activations. Where the peak is above it, the bound is not kept: for the MLP probably by the copy "
+            "that torch makes of the codes while fbgemm packs a layer (16 MB for its largest); for CREPE the cause was "
+            "not traced."
         ),
         "",
     )
