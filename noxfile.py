@@ -116,3 +116,24 @@ def bench(session: nox.Session) -> None:
     session.run(
         "python", "-m", "tests.bench", *session.posargs, env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
     )
+
+
+@nox.session(default=False)
+def accuracy(session: nox.Session) -> None:
+    """The tables of docs/reference/accuracy.md: every scheme on every real model; nothing in them is timed."""
+    install_real_models(session)
+    session.run("python", "-m", "tests.bench.accuracy", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Load files that are damaged at random, 60 seconds long; ``nox -s fuzz -- --seconds 600 --seed 7`` as told."""
+    install(session, "-e", ".[testing]")
+    session.run("python", "-m", "tests.fuzz", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def schemes(session: nox.Session) -> None:
+    """The tables of docs/reference/schemes.md: every scheme on every layer; fails when a claim does not hold."""
+    install(session, "-e", ".[testing]")
+    session.run("python", "-m", "tests.bench.schemes", *session.posargs, env={"OMP_NUM_THREADS": "1"})

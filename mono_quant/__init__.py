@@ -13,8 +13,11 @@ from mono_quant._lazy import lazy_attributes
 from mono_quant.version import __version__
 
 if TYPE_CHECKING:
+    from mono_quant.checkpoint import QuantizedCheckpoint as QuantizedCheckpoint
     from mono_quant.config import QuantizationConfig as QuantizationConfig
+    from mono_quant.functional import dequantize_model as dequantize_model
     from mono_quant.functional import dynamic_quantize as dynamic_quantize
+    from mono_quant.functional import quantize as quantize
     from mono_quant.functional import static_quantize as static_quantize
     from mono_quant.info import QuantizationInfo as QuantizationInfo
     from mono_quant.io.files import load_model as load_model
@@ -31,11 +34,14 @@ _HOMES = {
     "QuantizationConfig": "mono_quant.config",
     "QuantizationInfo": "mono_quant.info",
     "QuantizationResult": "mono_quant.result",
+    "QuantizedCheckpoint": "mono_quant.checkpoint",
     "Quantizer": "mono_quant.quantizer",
     "ValidationResult": "mono_quant.io.validation",
+    "dequantize_model": "mono_quant.functional",
     "dynamic_quantize": "mono_quant.functional",
     "hookimpl": "mono_quant.plugin_api.markers",
     "load_model": "mono_quant.io.files",
+    "quantize": "mono_quant.functional",
     "save_model": "mono_quant.io.files",
     "static_quantize": "mono_quant.functional",
     "validate_quantization": "mono_quant.io.validation",
@@ -46,16 +52,19 @@ __all__ = [
     "QuantizationConfig",
     "QuantizationInfo",
     "QuantizationResult",
+    "QuantizedCheckpoint",
     "Quantizer",
     "ValidationResult",
     "__version__",
+    "dequantize_model",
     "dynamic_quantize",
     "hookimpl",
     "load_model",
+    "quantize",
     "save_model",
     "static_quantize",
     "validate_quantization",
 ]
 
 # Lazy, so that `import mono_quant` costs next to nothing and imports no plugin.
-__getattr__ = lazy_attributes(__name__, _HOMES)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -1,17 +1,20 @@
 """Package attributes that are imported when first read, so that importing the package costs nothing."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
 __all__ = ["lazy_attributes"]
 
 
-def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """Make a module's ``__getattr__`` (PEP 562) from a table of attribute name → defining module.
+def lazy_attributes(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Make a module's ``__getattr__`` and ``__dir__`` (PEP 562) from a table of attribute name → defining module.
 
-    >>> getter = lazy_attributes("somewhere", {"sqrt": "math"})
+    >>> getter, lister = lazy_attributes("mono_quant", {"sqrt": "math"})
     >>> getter("sqrt")(9.0)
     3.0
+    >>> "sqrt" in lister()
+    True
     """
 
     def __getattr__(name: str) -> object:  # noqa: N807 - the name that Python looks for
@@ -22,4 +25,7 @@ def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], o
             raise AttributeError(message) from None
         return getattr(import_module(home), name)
 
-    return __getattr__
+    def __dir__() -> list[str]:  # noqa: N807 - the same
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return __getattr__, __dir__

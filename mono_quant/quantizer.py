@@ -1,9 +1,10 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import attrs
 from torch import nn
@@ -11,22 +12,25 @@ from torch import nn
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
+from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.plan import connected, make_plan, refuse_empty
+from mono_quant.core.plan import connected, make_plan, refuse_empty, settle
 from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
-from mono_quant.core.surgery import copy_with, put_in_place
+from mono_quant.core.surgery import copy_with, nest, put_in_place
 from mono_quant.errors import ConfigurationError
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
 from mono_quant.io.handlers import _validate_model
+from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
-from mono_quant.modules import QuantizedModule, share_tied
+from mono_quant.modules import QuantizedModule, leave_fast_paths, share_tied
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
-from mono_quant.summary import Run, make_info, make_manifest, measure_latency
+from mono_quant.run import Run
+from mono_quant.summary import make_info, make_manifest, measure_latency
 
 __all__ = ["Quantizer"]
 
@@ -49,6 +53,7 @@ class Quantizer:
         include: patterns of the only layers to quantize: globs, ``re:`` expressions, ``type:Linear`` or classes.
         exclude: patterns of layers to keep in float.
         overrides: pattern → ``{"scheme": ..., "observer": ...}``, or None to keep in float; the first match wins.
+        min_parameters: layers whose weight has fewer elements stay in float.
         num_samples: how many batches to draw at most.
         validators: the checks after quantization.
         algorithms: rewrites of the float model that keep its function; empty for none.
@@ -72,7 +77,8 @@ class Quantizer:
         source: str | Mapping[str, Any] | None = None,
         include: Iterable[Pattern] | Pattern | None = None,
         exclude: Iterable[Pattern] | Pattern | None = None,
-        overrides: Mapping[Pattern, Mapping[str, Any] | None] | None = None,
+        overrides: Mapping[Pattern, Mapping[str, Any] | Literal["float"] | None] | None = None,
+        min_parameters: int = 0,
         num_samples: int = 150,
         validators: Iterable[str | Mapping[str, Any]] = ("sqnr", "size", "weight-range", "load-run"),
         algorithms: Iterable[str | Mapping[str, Any]] = ("bn-fold",),
@@ -85,7 +91,8 @@ class Quantizer:
     ) -> None:
         self.config = QuantizationConfig(
             scheme=scheme, observer=observer, source=source, include=include, exclude=exclude, overrides=overrides,
-            num_samples=num_samples, validators=validators, algorithms=algorithms, kernel=kernel, on_failure=on_failure,
+            min_parameters=min_parameters, num_samples=num_samples, validators=validators, algorithms=algorithms,
+            kernel=kernel, on_failure=on_failure,
         )  # fmt: skip
         self.show_progress = show_progress
         self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
@@ -105,8 +112,10 @@ class Quantizer:
 
         Raises:
             ConfigurationError: when a pattern matches no layer.
+            UnknownPluginError: when nothing has the name of a component that the configuration asks for.
         """
         config = self.config
+        self.components.refuse_unknown()
         _validate_model(model)
         refuse_unmatched(model, [*config.include, *config.exclude, *config.overrides])
 
@@ -122,7 +131,11 @@ class Quantizer:
             pattern = first_match(config.overrides, names[module], module)
             if pattern is not None and config.overrides[pattern] is None:
                 return Keep(f"overridden by {pattern!r}")
-            return self.components.scheme_for(name, module, also=names[module]).plan(name, module)
+            decision = self.components.scheme_for(name, module, also=names[module]).plan(name, module)
+            weights = sum(math.prod(spec.shape) for spec in getattr(decision, "weights", {}).values())
+            if weights < config.min_parameters and isinstance(decision, LayerPlan):
+                return Keep(f"it has {weights} weights, fewer than min_parameters={config.min_parameters}")
+            return decision
 
         return make_plan(model, decide)
 
@@ -147,7 +160,10 @@ class Quantizer:
         self.components.prepare()
         run = self._calibrate(model, plan, calibration_data)
         layers, run = self._convert(model, run)
-        copied = None if inplace and not self.config.validators else copy_with(model, layers)
+        closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
+        copied = None
+        if self.config.validators or not inplace:
+            copied = leave_fast_paths(copy_with(model, layers), closed)
         validation = None if copied is None else self._validate(model, copied, run)
         timed = (
             None
@@ -156,15 +172,30 @@ class Quantizer:
         )
         versions = self.components.versions
         info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
-        quantized = put_in_place(model, layers) if inplace or copied is None else copied
-        self._sign(quantized, run, validation)
+        if inplace or copied is None:
+            copied = leave_fast_paths(put_in_place(model, layers), closed)
+        self._sign(copied, run, validation)
         return QuantizationResult(
-            model=quantized.eval(),
+            model=copied.eval(),
             info=info,
             validation=validation,
             plan=run.plan,
             format_for=self.components.format_for,
         )
+
+    def quantize_checkpoint(self, source: Source) -> QuantizedCheckpoint:
+        """Quantize weights by their names and shapes, without a model, one tensor at a time.
+
+        Args:
+            source: a ``state_dict``; a ``.safetensors`` or ``.pt`` file; a ``*.safetensors.index.json``; or the folder
+                of one.
+
+        Raises:
+            ArtifactError: when it cannot be read.
+            ConfigurationError: when nothing would be quantized, as by a scheme that needs a model.
+        """
+        self.components.prepare()
+        return QuantizedCheckpoint(source, self.config, self.components)
 
     def load(self, path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
         """A saved quantized model.
@@ -178,14 +209,15 @@ class Quantizer:
             ArtifactError: when the file cannot be read, or does not fit the model.
         """
         skeleton = model if isinstance(model, nn.Module) else model()
-        artifact = self.components.format_for(path).load(Path(path))
-        loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
+        with naming(path):
+            artifact = self.components.format_for(path).load(Path(path))
+            loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         self._use_kernels(loaded)
         return loaded.eval()
 
     def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
-        needy = {name: layer.input for name, layer in plan.layers.items() if layer.input is not None}
+        needy = {name: layer.input for name, layer in plan.layers.items() if layer.needs_data and layer.input}
         if data is None:
             if needy:
                 raise ConfigurationError(
@@ -199,7 +231,7 @@ class Quantizer:
             name: self.components.observer_for(name, modules[name], spec, also=also[name])
             for name, spec in needy.items()
         }
-        recorder = DataFlowRecorder(model, _with_tensors(modules))
+        recorder = DataFlowRecorder(model, _with_tensors(modules, plan))
         source = self.components.source_for(data)
         count, first = feed(
             model,
@@ -210,13 +242,12 @@ class Quantizer:
             length=source.length(data),
             watch=recorder,
         )
-        plan = plan.decide(
-            {
-                name: Keep(f"its weight is also read by {reader}, outside the layer")
-                for name, reader in recorder.outside_reads.items()
-                if name in plan.layers
-            }
-        )
+        read_outside = {
+            name: Keep(f"its weight is also read by {reader}, outside the layer")
+            for name, reader in recorder.outside_reads.items()
+            if name in plan.layers and plan.layers[name].input is not None
+        }
+        plan = settle(model, plan.decide(read_outside))
         refuse_empty(plan)
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
@@ -239,19 +270,21 @@ class Quantizer:
             decision = scheme.plan(name, layer)
             if isinstance(decision, Keep):
                 raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
-            statistics = {"input": run.observers[name]} if decision.input is not None else {}
+            statistics = {"input": run.observers[name]} if decision.needs_data else {}
             layers[name] = scheme.convert(layer, decision, statistics)
             decisions[name] = decision
         share_tied(modules, layers)
         seen: set[int] = set()
         for name, decision in decisions.items():
-            fresh = {id(t): t for t in layers[name].buffers() if id(t) not in seen}
+            own = [*layers[name].parameters(recurse=False), *layers[name].buffers(recurse=False)]
+            fresh = {id(t): t for t in own if id(t) not in seen}
             seen |= set(fresh)
             decisions[name] = attrs.evolve(
                 decision, quantized_bytes=sum(t.numel() * t.element_size() for t in fresh.values())
             )
         for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):
             layers[name] = self._float_layer(modules, run.plan, name)
+        nest(model, layers)
         for layer in layers.values():
             self._use_kernels(layer)
         return layers, attrs.evolve(run, plan=run.plan.decide(decisions))
@@ -293,11 +326,10 @@ class Quantizer:
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
 
 
-def _with_tensors(modules: Mapping[str, nn.Module]) -> list[str]:
-    """The leaf modules that have parameters or buffers: those whose flow can matter."""
+def _with_tensors(modules: Mapping[str, nn.Module], plan: Plan) -> list[str]:
+    """The leaf modules that have parameters or buffers, whose flow can matter, and all that will be replaced."""
     return [
         name
         for name, module in modules.items()
-        if next(module.children(), None) is None
-        and (next(module.parameters(), None) is not None or next(module.buffers(), None) is not None)
+        if name in plan.layers or (next(module.children(), None) is None and (*module.parameters(), *module.buffers()))
     ]

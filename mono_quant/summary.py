@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-import attrs
 from torch import nn
 
+from mono_quant.advice import advise
 from mono_quant.calibration.runner import call, evaluating
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.latency import alternate
@@ -14,26 +14,10 @@ from mono_quant.io.fingerprint import fingerprint
 from mono_quant.io.manifest import CalibrationRecord, Manifest
 from mono_quant.io.validation import ValidationResult
 from mono_quant.modules import QuantizedModule
-from mono_quant.plugin_api import Batch, Observer, Plan
+from mono_quant.plugin_api import Batch
+from mono_quant.run import Run
 
-__all__ = ["Run", "make_info", "make_manifest", "measure_latency"]
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Run:
-    """What calibration found.
-
-    Args:
-        plan: the ledger, as far as it is decided.
-        observers: layer name → the observer of its input, with data in it.
-        batches: how many batches were drawn.
-        first: the first of them; None without data.
-    """
-
-    plan: Plan
-    observers: Mapping[str, Observer] = attrs.field(factory=dict)
-    batches: int = 0
-    first: Batch | None = None
+__all__ = ["make_info", "make_manifest", "measure_latency"]
 
 
 def make_info(
@@ -55,16 +39,16 @@ def make_info(
         latency_ms: of the float and the quantized model, where both were timed.
         versions: of what took part.
     """
-    kernels = {name: layer.engine.chosen for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
-    first = next(iter(run.plan.layers.values()))
+    kernels = {name: layer.kernels_in_use for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
+    first = next(iter(next(iter(run.plan.layers.values())).weights.values()))
     figures = validation or ValidationResult()
     return QuantizationInfo(
         selected_layers=tuple(run.plan.layers),
         skipped_layers=run.plan.kept,
         folded_layers={name: removed.into for name, removed in run.plan.removed.items()},
         calibration_samples_used=run.batches,
-        dtype=first.weight.dtype.name,
-        symmetric=first.weight.symmetric,
+        dtype=first.dtype.name,
+        symmetric=first.symmetric,
         sqnr_db=figures.sqnr_db,
         original_size_mb=figures.original_size_mb,
         quantized_size_mb=figures.quantized_size_mb,
@@ -72,12 +56,7 @@ def make_info(
         kernels=kernels,
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
-        warnings=(
-            *_without_data(run),
-            *_slower(latency_ms),
-            *_not_smaller(figures),
-            *_other_kernels(config.kernel, kernels),
-        ),
+        warnings=advise(run, config, figures=figures, kernels=kernels, latency_ms=latency_ms),
         versions=versions,
     )
 
@@ -115,36 +94,6 @@ def measure_latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tup
             lambda one: call(quantized, one, "a timed batch"),
             batch.clone,
         )
-
-
-def _without_data(run: Run) -> list[str]:
-    if run.first is not None:
-        return []
-    return ["no data was given: outputs were not compared, nothing was folded, and the data flow was not watched"]
-
-
-def _slower(latency_ms: tuple[float, float] | None) -> list[str]:
-    if latency_ms is None or latency_ms[1] <= latency_ms[0]:
-        return []
-    return [
-        (
-            f"int8 is slower than float here ({latency_ms[1]:.2f} ms against {latency_ms[0]:.2f} ms a batch): "
-            "the layers are too small for what quantizing their inputs costs"
-        )
-    ]
-
-
-def _not_smaller(figures: ValidationResult) -> list[str]:
-    if figures.compression_ratio is None or figures.compression_ratio > 1:
-        return []
-    return ["the quantized model is not smaller: scales and zero points weigh more than what its small weights lose"]
-
-
-def _other_kernels(wanted: str, kernels: Mapping[str, tuple[str, ...]]) -> list[str]:
-    others = sorted(name for name, chosen in kernels.items() if wanted != "auto" and chosen and wanted not in chosen)
-    if not others:
-        return []
-    return [f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}"]
 
 
 def _settled(figure: float | None) -> float | None:

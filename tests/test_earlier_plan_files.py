@@ -98,12 +98,26 @@ def test_the_header_of_a_safetensors_file_describes_the_run_and_each_layer(tmp_p
     assert manifest["metrics"].keys() >= {"original_size_mb", "quantized_size_mb", "compression_ratio", "sqnr_db"}
     assert manifest["kept"] == {"2": "it has no parameters"}
     layers = manifest["layers"]
-    assert {name: (layer["layer_type"], layer["weight_shape"]) for name, layer in layers.items()} == {
+    assert {name: (layer["layer_type"], layer["weights"]["weight"]["shape"]) for name, layer in layers.items()} == {
         "0": ("Linear", [20, 10]),
         "3": ("Linear", [5, 20]),
     }
-    assert layers["0"]["weight"] == {"dtype": "int8", "symmetric": True, "granularity": "per-channel(0)"}
-    assert layers["0"]["input"] == {"dtype": "uint8", "symmetric": False, "granularity": "per-tensor"}
+    assert layers["0"]["weights"] == {
+        "weight": {
+            "dtype": "int8",
+            "symmetric": True,
+            "granularity": "per-channel(0)",
+            "is_dynamic": False,
+            "shape": [20, 10],
+            "float_dtype": "float32",
+        }
+    }
+    assert layers["0"]["input"] == {
+        "dtype": "uint8",
+        "symmetric": False,
+        "granularity": "per-tensor",
+        "is_dynamic": False,
+    }
 
 
 @pytest.mark.parametrize(

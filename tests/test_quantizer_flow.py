@@ -127,7 +127,7 @@ def test_a_transformer_encoder_in_eval_mode_keeps_giving_the_same_bits_before_a_
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     model = nn.Sequential(encoder, nn.Linear(FEATURES, 4)).eval()
     batches = [torch.randn(2, 5, FEATURES) for _ in range(3)]
-    result = quantize(model, batches)
+    result = quantize(model, batches, exclude=["0.*"])
     assert result.info.selected_layers == ("1",)
     assert torch.equal(run(model[0], batches[0]), run(result.model[0], batches[0]))
     assert sqnr(run(model, batches[0]), run(result.model, batches[0])) > ENOUGH_DB

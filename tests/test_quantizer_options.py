@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import FEATURES, ConvNet, images, mlp, quantize, rows, run
+from small_models import FEATURES, ConvNet, images, mlp, quantize, quantized_names, rows, run
 from torch import nn
 
 from mono_quant import QuantizationConfig, Quantizer
@@ -30,6 +30,20 @@ def test_an_unknown_name_is_refused_before_any_data_is_drawn(options: Mapping[st
     with pytest.raises(UnknownPluginError, match=rf"{kind}.*none-such"):
         quantize(mlp(), (drawn.append(x) or x for x in rows()), **options)
     assert drawn == []
+
+
+@pytest.mark.parametrize("kept", [None, "*"], ids=["some layers", "no layer"])
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_an_unknown_observer_is_refused_when_planning_whatever_the_scheme_needs(scheme: str, kept: str | None):
+    with pytest.raises(UnknownPluginError, match=r"no observer is named 'minmaks'; there are: minmax"):
+        Quantizer(scheme, observer="minmaks", exclude=kept).plan(mlp())
+
+
+def test_a_file_is_loaded_by_a_quantizer_whose_other_names_are_unknown(tmp_path: Path):
+    model = mlp()
+    quantize(model, rows()).save(tmp_path / "model.safetensors")
+    loaded = Quantizer(observer="none-such", validators=["none-such"]).load(tmp_path / "model.safetensors", model)
+    assert quantized_names(loaded) == ["0", "2"]
 
 
 @pytest.mark.parametrize(

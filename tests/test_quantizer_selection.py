@@ -27,6 +27,10 @@ class WidePlugin:
         return [ObserverSpec(name="wide", summary="ten times as wide", factory=WideObserver)]
 
 
+class Linear(nn.Linear):
+    """Another class of the name that torch's has."""
+
+
 class Shared(nn.Module):
     """One layer under two names, and another one."""
 
@@ -71,6 +75,29 @@ def test_what_exclude_names_is_kept_with_the_reason():
 
 def test_exclude_wins_over_include():
     assert kept(mlp(), include=[nn.Linear], exclude=["2"]) == {"2": "excluded by '2'"}
+
+
+def test_a_class_is_told_from_another_one_of_the_same_name():
+    model = nn.Sequential(nn.Linear(FEATURES, 4), Linear(4, 4))
+    name = f"type:{__name__}.Linear"
+    assert kept(model, exclude=[Linear]) == {"1": f"excluded by {name!r}"}
+    assert kept(model, exclude=[Linear]) == kept(model, exclude=[name])
+    assert list(Quantizer(include=[Linear]).plan(model).layers) == ["1"]
+    assert list(Quantizer(exclude=["type:Linear"]).plan(model).layers) == []
+
+
+def test_overrides_of_two_classes_of_one_name_are_two():
+    model = nn.Sequential(nn.Linear(FEATURES, 4), Linear(4, 4))
+    plan = Quantizer(overrides={Linear: None, nn.Linear: {"scheme": "int8-dynamic"}}).plan(model)
+    assert {name: layer.scheme for name, layer in plan.layers.items()} == {"0": "int8-dynamic"}
+
+
+def test_a_pattern_given_as_a_class_says_the_same_when_it_is_read_back():
+    config = Quantizer(exclude=[Linear], include=[nn.Linear]).config
+    again = Quantizer(exclude=config.exclude, include=config.include).config
+    assert again == config
+    model = nn.Sequential(nn.Linear(FEATURES, 4), Linear(4, 4))
+    assert list(Quantizer.from_config(again).plan(model).layers) == ["0"]
 
 
 def test_an_override_of_none_keeps_a_layer_with_the_reason():
@@ -122,9 +149,10 @@ def test_an_override_that_cannot_be_meant_is_refused(change: object):
         Quantizer(overrides={"0": change})
 
 
-def test_an_override_with_an_unknown_observer_is_refused():
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_an_override_with_an_unknown_observer_is_refused_when_planning_whatever_the_scheme_needs(scheme: str):
     with pytest.raises(UnknownPluginError, match="widest"):
-        quantize(mlp(), rows(), overrides={"0": {"observer": "widest"}})
+        Quantizer(scheme, overrides={"0": {"observer": "widest"}}).plan(mlp())
 
 
 def test_a_shared_layer_is_replaced_once_in_all_its_places():

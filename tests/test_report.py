@@ -121,5 +121,5 @@ def test_the_report_of_a_real_run_names_layers_kernels_and_checks(make: tuple):
 @pytest.mark.parametrize("model", [nn.Linear(2, 3), nn.Linear(64, 64)], ids=repr)
 def test_a_run_warns_exactly_when_int8_was_slower(model: nn.Module):
     info = quantize(model, [torch.randn(1, model.in_features)], kernel="reference", validators=("size",)).info
-    is_warned = any(text.startswith("int8 is slower than float here") for text in info.warnings)
+    is_warned = any(text.startswith("the quantized model is slower than float here") for text in info.warnings)
     assert is_warned == (info.quantized_latency_ms > info.original_latency_ms)

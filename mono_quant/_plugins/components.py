@@ -15,7 +15,7 @@ from mono_quant._plugins.registry import Registered, Registry
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
 from mono_quant.errors import ArtifactError, CalibrationError, ConfigurationError, PluginConflictError
-from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, TensorSpec, Validator
+from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, SourceSpec, TensorSpec, Validator
 from mono_quant.version import __version__
 
 __all__ = ["Components", "format_for"]
@@ -43,6 +43,16 @@ class Components:
         self.manager = PluginManager.with_plugins(plugins, autoload=autoload)
         self._batch_fn = batch_fn
         self._schemes: dict[int, Scheme] = {}
+        self._source: Registered[SourceSpec] | None = None  # the one that the run reads its data with
+
+    def refuse_unknown(self) -> None:
+        """Look up every name in the configuration, those that this run may not come to need as well.
+
+        Raises:
+            UnknownPluginError: when nothing has one of them.
+            PluginConflictError: when two installed plugins claim one.
+        """
+        _ = self._named
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a registry name with its default options, as loading needs it."""
@@ -55,6 +65,10 @@ class Components:
             self._schemes[id(wanted)] = self._make(self.manager.schemes, wanted, Scheme)
         return self._schemes[id(wanted)]
 
+    def scheme_name_for(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> str:
+        """The registry name of that scheme."""
+        return (self._override((name, *also), module).scheme or self.config.scheme).name
+
     def observer_for(self, name: str, module: nn.Module, spec: TensorSpec, *, also: Iterable[str] = ()) -> Observer:
         """A new observer for what a plan asks to be observed; ``also`` are the other names of the layer."""
         wanted = self._override((name, *also), module).observer or self.config.observer
@@ -64,7 +78,7 @@ class Components:
         )  # fmt: skip
 
     def source_for(self, data: object) -> Source:
-        """The source that reads ``data``.
+        """The source that reads ``data``; `versions` counts it in until `prepare` begins the next run.
 
         Raises:
             CalibrationError: when none accepts it.
@@ -72,8 +86,7 @@ class Components:
         """
         options = {} if self._batch_fn is None else {"batch_fn": self._batch_fn}
         if self.config.source is not None:
-            wanted = Component(self.config.source.name, {**options, **self.config.source.options})
-            return self._make(self.manager.sources, wanted, Source)  # type: ignore[no-any-return]
+            return self._use_source(self.config.source.name, {**options, **self.config.source.options})
         names = self.manager.sources.names()
         accepting: list[str] = []
         for name in names:
@@ -91,7 +104,7 @@ class Components:
                 f"calibration data of type {type(data).__name__} is read by the sources {' and '.join(accepting)}; "
                 f"choose one with source={accepting[0]!r}"
             )
-        return self._make(self.manager.sources, Component(accepting[0], options), Source)  # type: ignore[no-any-return]
+        return self._use_source(accepting[0], options)
 
     @cached_property
     def validators(self) -> list[Validator]:
@@ -122,29 +135,46 @@ class Components:
         return tuple(kernels)
 
     def prepare(self) -> None:
-        """Make what the configuration names, so that an unknown name or option is refused before any work is done."""
+        """Begin a run: make what is asked for, so that an unknown name or option is refused before any work is done."""
+        self._source = None
+        self.refuse_unknown()
         _ = self.validators, self.algorithms, self.kernels
 
     def format_for(self, path: str | Path) -> Format:
         """The format that a file name chooses."""
         return format_for(path, self.manager)
 
-    @cached_property
+    @property
     def versions(self) -> dict[str, str]:
-        """Of mono_quant, torch and the distributions whose components the configuration names."""
-        config, manager = self.config, self.manager
-        changes = [change for change in config.overrides.values() if change is not None]
-        schemes = [config.scheme, *(change.scheme for change in changes)]
-        observers = [config.observer, *(change.observer for change in changes)]
-        used: list[Registered[Any]] = [
-            *(manager.schemes.get(one.name) for one in schemes if one),
-            *(manager.observers.get(one.name) for one in observers if one),
-            *(manager.validators.get(one.name) for one in config.validators),
-            *(manager.algorithms.get(one.name) for one in config.algorithms),
-        ]
+        """Of mono_quant, torch and the distributions whose components take part in the run: name → version.
+
+        These are the components that the configuration names, the source that reads the data, and all kernels that
+        layers can choose from. Formats are not among them: which one saves the model is not known in the run.
+        """
+        kernels = (self.manager.kernels.get(name) for name, _ in self.kernels)
+        used: list[Registered[Any]] = [*self._named, *kernels, *([self._source] if self._source else [])]
         plugins = {record.provider.distribution: record.provider.version for record in used}
         plugins.pop("", None)
         return {**plugins, "mono-quant": __version__, "torch": torch.__version__}
+
+    @cached_property
+    def _named(self) -> list[Registered[Any]]:
+        """The records of all components that the configuration names."""
+        config, manager = self.config, self.manager
+        changes = [change for change in config.overrides.values() if change is not None]
+        wanted: list[tuple[Registry[Any], Iterable[Component | None]]] = [
+            (manager.schemes, [config.scheme, *(change.scheme for change in changes)]),
+            (manager.observers, [config.observer, *(change.observer for change in changes)]),
+            (manager.sources, [config.source]),
+            (manager.validators, config.validators),
+            (manager.algorithms, config.algorithms),
+            (manager.kernels, [Component(config.kernel) if config.kernel != "auto" else None]),
+        ]
+        return [registry.get(one.name) for registry, components in wanted for one in components if one is not None]
+
+    def _use_source(self, name: str, options: dict[str, Any]) -> Source:
+        self._source = self.manager.sources.get(name)
+        return self._make(self.manager.sources, Component(name, options), Source)  # type: ignore[no-any-return]
 
     def _override(self, names: Iterable[str], module: nn.Module) -> Override:
         """What the first matching override says; nothing when none matches."""

@@ -13,7 +13,8 @@ import pluggy
 
 from mono_quant._plugins.discovery import discover
 from mono_quant._plugins.provider import Provider
-from mono_quant._plugins.registry import Registry, SpecT
+from mono_quant._plugins.registry import Registry
+from mono_quant._user_line import level_of_the_user
 from mono_quant.errors import PluginError, PluginWarning
 from mono_quant.plugin_api import hookspecs
 from mono_quant.plugin_api.markers import API_VERSION, HOOK_PREFIX, PROJECT
@@ -39,13 +40,13 @@ class PluginManager(pluggy.PluginManager):
     def __init__(self) -> None:
         super().__init__(PROJECT)
         self.providers: list[Provider] = []
-        self.observers = self._registry("observer", ObserverSpec)
-        self.sources = self._registry("source", SourceSpec)
-        self.schemes = self._registry("scheme", SchemeSpec)
-        self.formats = self._registry("format", FormatSpec)
-        self.validators = self._registry("validator", ValidatorSpec)
-        self.kernels = self._registry("kernel", KernelSpec)
-        self.algorithms = self._registry("algorithm", AlgorithmSpec)
+        self.observers: Registry[ObserverSpec] = Registry("observer", self.unused)
+        self.sources: Registry[SourceSpec] = Registry("source", self.unused)
+        self.schemes: Registry[SchemeSpec] = Registry("scheme", self.unused)
+        self.formats: Registry[FormatSpec] = Registry("format", self.unused)
+        self.validators: Registry[ValidatorSpec] = Registry("validator", self.unused)
+        self.kernels: Registry[KernelSpec] = Registry("kernel", self.unused)
+        self.algorithms: Registry[AlgorithmSpec] = Registry("algorithm", self.unused)
         self.registries: dict[type[ComponentSpec], Registry[Any]] = {
             ObserverSpec: self.observers,
             SourceSpec: self.sources,
@@ -133,9 +134,6 @@ class PluginManager(pluggy.PluginManager):
         """Look at functions with our prefix only: no property or lazy export of a plugin runs."""
         return super().parse_hookimpl_opts(plugin, name) if _is_hook(plugin, name) else None
 
-    def _registry(self, kind: str, _: type[SpecT]) -> Registry[SpecT]:
-        return Registry(kind, self.unused)
-
     def _collector(self, hook: str, spec_type: type[ComponentSpec]) -> Any:  # noqa: ANN401
         def collect(records: object) -> None:
             if not isinstance(records, list | tuple):
@@ -202,17 +200,7 @@ def warn_once(about: str, message: str) -> None:
     """Warn, at the user's line, unless there was a warning about the same thing in this process."""
     if about not in _warned:
         _warned.add(about)
-        warnings.warn(message, PluginWarning, stacklevel=_level_of_the_user())
-
-
-def _level_of_the_user() -> int:
-    """Stack level, as `warnings.warn` in the calling function counts, of what called mono_quant."""
-    frame, level, outermost = inspect.currentframe(), 0, 0
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] == PROJECT:
-            outermost = level
-        frame, level = frame.f_back, level + 1
-    return outermost + 1
+        warnings.warn(message, PluginWarning, stacklevel=level_of_the_user())
 
 
 def _check(plugin: object) -> list[str]:

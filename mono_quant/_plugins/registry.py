@@ -10,7 +10,7 @@ from mono_quant._plugins.provider import Provider
 from mono_quant.errors import PluginConflictError, UnknownPluginError
 from mono_quant.plugin_api.specs import ComponentSpec
 
-__all__ = ["Registered", "Registry", "SpecT"]
+__all__ = ["Registered", "Registry"]
 
 SpecT = TypeVar("SpecT", bound=ComponentSpec)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import BaseTorchFunctionMode
 
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
@@ -194,6 +195,9 @@ def _observing(model: nn.Module, observers: Mapping[str, Observer], position: _P
             f"observers are given for {unknown}, which the model has not; it has {sorted(modules)}"
         )
     with ExitStack() as stack:
+        if any(isinstance(module, nn.TransformerEncoder) for module in modules.values()):
+            # In any such mode torch leaves its fast paths, on which the layers would be given nested tensors.
+            stack.enter_context(BaseTorchFunctionMode())
         for name, observer in observers.items():
             handle = modules[name].register_forward_pre_hook(_hook(name, observer, position), with_kwargs=True)
             stack.callback(handle.remove)

@@ -5,25 +5,41 @@ exit  meaning
 ====  ==========================================================================
 0     done
 1     a bug in mono_quant, in a plugin or in the model; with a traceback
-2     the request cannot be meant: options, patterns, names, plugins
+2     the request cannot be meant: options, recipes, patterns, names, plugins
 3     a file cannot be read or written
 4     the model and the calibration data do not go together
 5     the quantized model failed a check
 ====  ==========================================================================
+
+Standard output carries the result alone: what models, data and plugins print goes to standard error, like warnings,
+progress and the one message of an error.
+
+A command is a module with `add_to`, which adds its parser; ``run`` of the parsed arguments does the work.
 """
 
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import TextIO
 
-from mono_quant.cli import demo, inspect, plan, plugins, quantize
-from mono_quant.errors import ArtifactError, CalibrationError, MonoQuantError, ValidationError
+from mono_quant.cli import bench, compare, demo, dequantize, inspect, plan, plugins, quantize, recipe, validate
+from mono_quant.cli.output import Console
+from mono_quant.errors import (
+    ArtifactError,
+    CalibrationError,
+    MonoQuantError,
+    PluginWarning,
+    QuantizationWarning,
+    ValidationError,
+)
 from mono_quant.version import __version__
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
-_COMMANDS = (quantize, plan, inspect, plugins, demo)
+_COMMANDS = (quantize, plan, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
 _REQUEST = 2
 _EXIT_CODES: tuple[tuple[type[MonoQuantError], int], ...] = (
     (ArtifactError, 3),
@@ -35,18 +51,45 @@ _EXIT_CODES: tuple[tuple[type[MonoQuantError], int], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit code."""
-    parser = argparse.ArgumentParser(prog="monoquant", description="Post-training quantization for any nn.Module.")
-    parser.add_argument("--version", action="version", version=f"monoquant {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_to(commands)
-    parsed = parser.parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as text; `--model module:factory` finds what lies here, as `python -m` does
+    console = Console(stream=sys.stdout, wants_json=parsed.json, is_quiet=parsed.quiet)
     try:
-        parsed.run(parsed)
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            if parsed.quiet:
+                warnings.simplefilter("ignore")
+            warnings.showwarning = _show_warning
+            parsed.run(parsed, console)
     except MonoQuantError as error:
         sys.stderr.write(f"monoquant: {error}\n")
         return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
-    except BrokenPipeError:  # the reader of our output went away: `monoquant plan … | head`
-        sys.stderr.close()
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line, for tools that make shell completions or pages of it."""
+    whole = argparse.ArgumentParser(prog="monoquant", description="Post-training quantization for any nn.Module.")
+    whole.add_argument("--version", action="version", version=f"monoquant {__version__}")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        added = command.add_to(commands)
+        form = added.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print the result as JSON")
+        form.add_argument("--quiet", action="store_true", help="print nothing but errors; no progress bars")
+    return whole
+
+
+def _show_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Ours in one line; those of other libraries as Python shows them, with the place that they come from."""
+    stream = sys.stderr if file is None else file
+    if issubclass(category, QuantizationWarning | PluginWarning):
+        stream.write(f"monoquant: warning: {message}\n")
+    else:
+        stream.write(warnings.formatwarning(message, category, filename, lineno, line))

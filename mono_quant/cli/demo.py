@@ -4,31 +4,30 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mono_quant.cli.output import say, say_json
+from mono_quant.cli.output import Console
 from mono_quant.demo.run import run_demo
 
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:  # noqa: ANN401 - argparse's sub-parsers have no public type
+def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's sub-parsers have no public type
     """Add the command."""
-    parser = commands.add_parser("demo", help="quantize a small real model", description=__doc__)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "demo", help="quantize a small real model", description=__doc__
+    )
     parser.add_argument("--output", default="digits-int8.safetensors", metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=_run)
+    return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, console: Console) -> None:
     outcome = run_demo(Path(arguments.output))
-    if arguments.json:
-        say_json(outcome.figures())
-        return
-    say(outcome.result)
-    say(
+    accuracy = (
         f"accuracy   {outcome.float_accuracy:.2f} % -> {outcome.int8_accuracy:.2f} % on {outcome.images} digits "
         "that were not trained on"
     )
-    say(
+    written = (
         f"written    {outcome.path}: {outcome.int8_bytes:,} bytes, the float file has {outcome.float_bytes:,} "
         f"({outcome.float_bytes / outcome.int8_bytes:.2f} times as much)"
     )
+    console.show(outcome.figures(), f"{outcome.result}\n{accuracy}\n{written}")

@@ -1,4 +1,4 @@
-"""Models and data as a command line can name them."""
+"""Models, data and files as a command line can name them."""
 
 import argparse
 import pkgutil
@@ -11,19 +11,60 @@ from torch import Tensor, nn
 
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.files import load_model
+from mono_quant.io.plain_file import read_plain
 
-__all__ = ["add_model_arguments", "import_named", "load_data", "model_of"]
+__all__ = [
+    "add_data_arguments",
+    "add_model_arguments",
+    "add_plugin_argument",
+    "at_least_one",
+    "data_of",
+    "model_of",
+]
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, is_required: bool = True) -> None:
     """``--model`` and ``--weights``."""
     parser.add_argument(
-        "--model", required=True, metavar="MODULE:NAME", help="a class, function or model object to import"
+        "--model", required=is_required, metavar="MODULE:NAME", help="a class, function or model object to import"
     )
-    parser.add_argument("--weights", metavar="FILE", help="its state_dict: .safetensors, .pt, .pth")
+    alone = "" if is_required else "; without --model, what is quantized by names and shapes: also a sharded index"
+    parser.add_argument("--weights", metavar="FILE", help=f"its state_dict: .safetensors, .pt, .pth{alone}")
 
 
-def import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
+def add_data_arguments(parser: argparse.ArgumentParser, *, why: str, is_required: bool = False) -> None:
+    """``--data``."""
+    parser.add_argument(
+        "--data",
+        required=is_required,
+        metavar="MODULE:NAME|FILE",
+        help=f"{why}: an iterable to import, or a function that gives one, or a file of tensors",
+    )
+
+
+def add_plugin_argument(parser: argparse.ArgumentParser) -> None:
+    """``--plugin``."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a plugin module to register besides the installed ones; can be repeated",
+    )
+
+
+def at_least_one(text: str) -> int:
+    """A whole number for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: when it is none, or below 1.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
     """What ``MODULE:NAME`` names.
 
     Raises:
@@ -41,10 +82,12 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
     """The model of ``--model``, with ``--weights`` in it.
 
     Raises:
-        ConfigurationError: when it is no module.
+        ConfigurationError: when it is no module, or there is none.
         ArtifactError: when the weights do not fit.
     """
-    named = import_named(arguments.model)
+    if arguments.model is None:
+        raise ConfigurationError("give --model, or, for schemes that quantize weights alone, only --weights")
+    named = _import_named(arguments.model)
     model = named if isinstance(named, nn.Module) else _called(named, arguments.model)
     if not isinstance(model, nn.Module):
         raise ConfigurationError(f"{arguments.model!r} gave a {type(model).__name__}, not an nn.Module")
@@ -63,8 +106,8 @@ def _called(named: Any, where: str) -> Any:  # noqa: ANN401
         raise ConfigurationError(f"calling {where} without arguments raised {type(error).__name__}: {error}") from error
 
 
-def load_data(where: str, batch_size: int) -> Iterable[Any]:
-    """Calibration data: ``MODULE:NAME`` of an iterable or of a function that gives one, or a file of tensors.
+def data_of(where: str, batch_size: int) -> Iterable[Any]:
+    """The data of ``--data``.
 
     A file with one tensor is cut into batches of ``batch_size`` rows; in one with several, each is a batch.
 
@@ -73,7 +116,7 @@ def load_data(where: str, batch_size: int) -> Iterable[Any]:
         ArtifactError: when the file cannot be read.
     """
     if ":" in where and not Path(where).exists():
-        named = import_named(where)
+        named = _import_named(where)
         data: Iterable[Any] = _called(named, where) if callable(named) else named
         return data
     tensors = _tensors_of(Path(where))
@@ -85,7 +128,7 @@ def _tensors_of(path: Path) -> list[Tensor]:
     if path.suffix not in {".pt", ".pth"}:
         return [tensor for _, tensor in sorted(load_model(path).items())]
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain(path)
     except Exception as error:  # torch.load raises many kinds for files that are not its own
         raise ArtifactError(f"{path} cannot be read as tensors: {error}") from error
     if isinstance(content, dict) and set(content) == {"tensors", "mono_quant"}:

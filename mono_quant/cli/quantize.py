@@ -1,48 +1,69 @@
-"""``monoquant quantize``: a model and its data in, a quantized file out."""
+"""``monoquant quantize``: a model, and data where the scheme needs it, in; a quantized file out.
+
+Schemes that quantize weights alone also take weights without a model.
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from mono_quant.cli.inputs import add_model_arguments, load_data, model_of
-from mono_quant.cli.output import as_json, say, say_json
+from mono_quant.cli.inputs import add_data_arguments, add_model_arguments, at_least_one, data_of, model_of
+from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
-from mono_quant.errors import ArtifactError
+from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.quantizer import Quantizer
 
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:  # noqa: ANN401 - argparse's sub-parsers have no public type
+def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's sub-parsers have no public type
     """Add the command."""
-    parser = commands.add_parser("quantize", help="quantize a model", description=__doc__)
-    add_model_arguments(parser)
+    parser: argparse.ArgumentParser = commands.add_parser("quantize", help="quantize a model", description=__doc__)
+    add_model_arguments(parser, is_required=False)
+    add_data_arguments(parser, why="calibration data, for schemes that need it and for comparing outputs")
     parser.add_argument(
-        "--data", required=True, metavar="MODULE:NAME|FILE", help="calibration data: to import, or a file of tensors"
+        "--batch-size", type=at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
     )
-    parser.add_argument(
-        "--batch-size", type=_at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
-    )
-    parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pth")
     add_quantizer_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bars")
     parser.set_defaults(run=_run)
+    return parser
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    quantizer = quantizer_of(arguments)
+def _run(arguments: argparse.Namespace, console: Console) -> None:
+    is_silent = arguments.no_progress or arguments.quiet
+    quantizer = quantizer_of(arguments, show_progress=False if is_silent else None)
     quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
     if not Path(arguments.output).absolute().parent.is_dir():
         raise ArtifactError(f"{arguments.output} cannot be written: its folder does not exist")
-    result = quantizer.quantize(model_of(arguments), load_data(arguments.data, arguments.batch_size))
+    if arguments.model is None and arguments.weights is not None:
+        _quantize_weights(arguments, quantizer, console)
+        return
+    model = model_of(arguments)
+    data = None if arguments.data is None else data_of(arguments.data, arguments.batch_size)
+    result = quantizer.quantize(model, data)
     result.save(arguments.output)
-    if arguments.json:
-        say_json({"output": arguments.output, "info": as_json(result.info), "validation": as_json(result.validation)})
-    else:
-        say(result)
-        say(f"written    {arguments.output}")
+    console.show(
+        {"output": arguments.output, "info": result.info, "validation": result.validation},
+        f"{result}\nwritten    {arguments.output}",
+    )
+
+
+def _quantize_weights(arguments: argparse.Namespace, quantizer: Quantizer, console: Console) -> None:
+    """Without a model: tensors are quantized by their names and shapes."""
+    if arguments.data is not None:
+        raise ConfigurationError("--data is given to a model: say which with --model")
+    checkpoint = quantizer.quantize_checkpoint(arguments.weights)
+    checkpoint.save(arguments.output)
+    figures = {
+        "original_size_mb": checkpoint.original_size_mb,
+        "quantized_size_mb": checkpoint.quantized_size_mb,
+        "compression_ratio": checkpoint.compression_ratio,
+        "selected_layers": list(checkpoint.plan.layers),
+        "skipped_layers": checkpoint.plan.kept,
+    }
+    console.show(
+        {"output": arguments.output, "info": figures, "layer_sqnr_db": checkpoint.layer_sqnr_db},
+        f"{checkpoint}\nwritten    {arguments.output}",
+    )

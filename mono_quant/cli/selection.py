@@ -1,56 +1,98 @@
-"""The options that choose layers and components, the same for every command that plans."""
+"""The options that make a configuration, the same for every command that plans: a recipe, and what wins over it."""
 
 import argparse
 import json
-from typing import Any
+import sys
+from typing import Any, get_args
 
+import attrs
+
+from mono_quant.cli.inputs import add_plugin_argument
+from mono_quant.config import OnFailure, QuantizationConfig
+from mono_quant.errors import ConfigurationError
 from mono_quant.quantizer import Quantizer
 
-__all__ = ["add_quantizer_arguments", "quantizer_of"]
+__all__ = ["add_quantizer_arguments", "as_component", "quantizer_of"]
 
-_COMPONENT = 'default: %(default)s; with options as JSON: {"name": ..., "option": ...}'
+_DEFAULT = QuantizationConfig()
+_FIELDS = (
+    "scheme", "observer", "validators", "kernel", "include", "exclude", "min_parameters", "num_samples", "on_failure",
+)  # fmt: skip
+"""The fields of a configuration that options give, each under its own name."""
 
 
 def add_quantizer_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `Quantizer`."""
-    parser.add_argument("--scheme", type=_component, default="int8-static", metavar="NAME|JSON", help=_COMPONENT)
-    parser.add_argument("--observer", type=_component, default="minmax", metavar="NAME|JSON", help=_COMPONENT)
-    parser.add_argument(
-        "--validator", type=_component, action="append", metavar="NAME|JSON", help="only these checks; can be repeated"
+    """``--recipe``, and options of `Quantizer` that win over it."""
+    options = parser.add_argument_group(
+        "layers and components", "An option given here wins over the recipe; a list takes the place of the recipe's."
     )
-    parser.add_argument("--kernel", default="auto", help="default: %(default)s, by measurement")
-    parser.add_argument("--include", action="append", metavar="PATTERN", help="only these layers; can be repeated")
-    parser.add_argument("--exclude", action="append", metavar="PATTERN", help="keep these layers in float; likewise")
-    parser.add_argument("--num-samples", type=int, default=150, help="batches to draw at most (default: %(default)s)")
-    parser.add_argument(
-        "--on-failure", default="error", choices=("error", "warn", "ignore"), help="default: %(default)s"
+    options.add_argument("--recipe", metavar="FILE", help=".toml or .json; - reads either from standard input")
+    options.add_argument(
+        "--scheme",
+        type=as_component,
+        metavar="NAME|JSON",
+        help=f'default: {_DEFAULT.scheme.name}; with options as JSON: {{"name": ..., "option": ...}}',
     )
-    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help="a plugin module to register")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bars")
+    options.add_argument(
+        "--observer", type=as_component, metavar="NAME|JSON", help=f"default: {_DEFAULT.observer.name}; likewise"
+    )
+    options.add_argument(
+        "--validator",
+        dest="validators",
+        type=as_component,
+        action="append",
+        metavar="NAME|JSON",
+        help="only these checks; can be repeated",
+    )
+    options.add_argument("--kernel", metavar="NAME", help=f"default: {_DEFAULT.kernel}, by measurement")
+    options.add_argument("--include", action="append", metavar="PATTERN", help="only these layers; can be repeated")
+    options.add_argument("--exclude", action="append", metavar="PATTERN", help="keep these layers in float; likewise")
+    options.add_argument(
+        "--min-parameters", type=int, metavar="COUNT", help="keep layers with fewer weights in float; default: 0"
+    )
+    options.add_argument(
+        "--num-samples", type=int, metavar="COUNT", help=f"batches to draw at most; default: {_DEFAULT.num_samples}"
+    )
+    options.add_argument("--on-failure", choices=get_args(OnFailure), help=f"default: {_DEFAULT.on_failure}")
+    add_plugin_argument(parser)
 
 
-def _component(text: str) -> str | dict[str, Any]:
-    """A name, or a JSON object with the name and options."""
+def as_component(text: str) -> str | dict[str, Any]:
+    """A name, or a JSON object with the name and options.
+
+    Raises:
+        argparse.ArgumentTypeError: when it begins like JSON and is none.
+    """
     if not text.startswith("{"):
         return text
     try:
         component: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
     return component
 
 
-def quantizer_of(arguments: argparse.Namespace) -> Quantizer:
-    """A quantizer with those options."""
-    return Quantizer(
-        arguments.scheme,
-        observer=arguments.observer,
-        kernel=arguments.kernel,
-        **({} if arguments.validator is None else {"validators": arguments.validator}),
-        include=arguments.include,
-        exclude=arguments.exclude,
-        num_samples=arguments.num_samples,
-        on_failure=arguments.on_failure,
-        plugins=arguments.plugin,
-        show_progress=False if arguments.no_progress else None,
+def quantizer_of(arguments: argparse.Namespace, *, show_progress: bool | None = None) -> Quantizer:
+    """A quantizer with those options.
+
+    Raises:
+        ArtifactError: when the recipe cannot be read.
+        ConfigurationError: when the recipe, or an option, cannot be meant.
+    """
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in _FIELDS}
+    config = attrs.evolve(
+        _recipe(arguments.recipe), **{name: value for name, value in given.items() if value is not None}
     )
+    return Quantizer.from_config(config, plugins=arguments.plugin, show_progress=show_progress)
+
+
+def _recipe(where: str | None) -> QuantizationConfig:
+    if where is None:
+        return _DEFAULT
+    if where != "-":
+        return QuantizationConfig.from_file(where)
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"standard input is not text: {error}") from error
+    return QuantizationConfig.from_text(text, where="standard input")

@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 __all__ = ["MinMaxObserver"]
 
 # Lazy, because the numerics in this package stand below plugin_api and its observers above it.
-__getattr__ = lazy_attributes(__name__, {"MinMaxObserver": "mono_quant.core.observers"})
+__getattr__, __dir__ = lazy_attributes(__name__, {"MinMaxObserver": "mono_quant.core.observers"})

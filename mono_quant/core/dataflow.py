@@ -48,7 +48,7 @@ class DataFlowRecorder:
 
     Args:
         model: whose flow is watched.
-        names: the modules to watch: leaf modules, each under one name.
+        names: the modules to watch, each under one name: leaf modules, and others that may read what is inside them.
     """
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
@@ -59,9 +59,12 @@ class DataFlowRecorder:
         self._consumer: dict[str, str | None] = {}
         self._ndim: dict[str, int | None] = {}
         self._owners: dict[int, list[str]] = defaultdict(list)
+        self._insiders: dict[int, set[str]] = defaultdict(set)
         for name, module in self._watched.items():
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._owners[id(tensor)].append(name)
+            for tensor in (*module.parameters(), *module.buffers()):
+                self._insiders[id(tensor)].add(name)
         self.outside_reads: dict[str, str] = {}
         """Watched module → the torch function that read one of its tensors while the module was not running."""
 
@@ -80,7 +83,7 @@ class DataFlowRecorder:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Watch one forward pass."""
-        pass_ = _Pass(self._owners, self.outside_reads)
+        pass_ = _Pass(self._owners, self._insiders, self.outside_reads)
         with ExitStack() as stack:
             for name, module in self._watched.items():
                 before = module.register_forward_pre_hook(pass_.entering(name), prepend=True, with_kwargs=True)
@@ -98,10 +101,13 @@ class DataFlowRecorder:
 class _Pass(TorchFunctionMode):
     """One forward pass."""
 
-    def __init__(self, owners: Mapping[int, list[str]], outside_reads: dict[str, str]) -> None:
+    def __init__(
+        self, owners: Mapping[int, list[str]], insiders: Mapping[int, set[str]], outside_reads: dict[str, str]
+    ) -> None:
         super().__init__()
         self.ndims: dict[str, int | None] = {}
         self._owners = owners
+        self._insiders = insiders
         self._outside_reads = outside_reads
         self._running: list[str] = []
         self._calls: dict[str, int] = defaultdict(int)
@@ -156,7 +162,7 @@ class _Pass(TorchFunctionMode):
                 self._note(reader, tensors)
             for tensor in tensors:
                 owners = self._owners.get(id(tensor), ())
-                for owner in owners if reader not in owners else ():
+                for owner in owners if reader not in self._insiders[id(tensor)] else ():
                     self._outside_reads.setdefault(owner, _name(func))
         return func(*args, **kwargs)
 

@@ -3,13 +3,18 @@
 Every granularity turns a tensor into one canonical view of shape ``(observations, groups, elements)``, and a value per
 group back into a shape that broadcasts against the tensor. An observer therefore never needs to know the layout.
 
-=================  =====================  =========================  ==================
-granularity        tensor                 view                       value per group
-=================  =====================  =========================  ==================
-``PerTensor()``    ``(N, ...)``           ``(N, 1, everything)``     ``()``
-``PerChannel(0)``  ``(C, ...)``           ``(1, C, everything)``     ``(C,)``
-``PerChannel(1)``  ``(N, C, ...)``        ``(1, C, everything)``     ``(C,)``
-=================  =====================  =========================  ==================
+=================  =====================  ===========================  =================================
+granularity        tensor                 view                         value per group
+=================  =====================  ===========================  =================================
+``PerTensor()``    ``(N, ...)``           ``(N, 1, everything)``       ``()``
+``PerChannel(0)``  ``(C, ...)``           ``(1, C, everything)``       ``(C,)``
+``PerChannel(1)``  ``(N, C, ...)``        ``(1, C, everything)``       ``(C,)``
+``PerGroup(g)``    ``(C, ...)``, K each   ``(1, C · ceil(K/g), g)``    ``(C · ceil(K/g),)``
+``PerToken()``     ``(..., K)``           ``(1, tokens, K)``           ``(tokens,)``
+=================  =====================  ===========================  =================================
+
+A group is a run of ``g`` neighbours among the K elements of one channel; the last one may be shorter, and then its view
+is filled up with zeros, which every range contains anyway.
 """
 
 import re
@@ -17,10 +22,11 @@ from typing import Protocol
 
 import attrs
 from torch import Tensor
+from torch.nn import functional
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["Granularity", "PerChannel", "PerTensor", "as_granularity"]
+__all__ = ["Granularity", "PerChannel", "PerGroup", "PerTensor", "PerToken", "as_granularity"]
 
 
 class Granularity(Protocol):
@@ -34,9 +40,15 @@ class Granularity(Protocol):
         """A value of shape ``(groups,)`` in the shape that users see."""
         ...
 
-    def expand(self, per_group: Tensor, ndim: int) -> Tensor:
-        """A value in the users' shape, reshaped to broadcast against a tensor of ``ndim`` dimensions."""
-        ...
+
+def _is_axis(_: object, field: "attrs.Attribute[int]", value: int) -> None:
+    if type(value) is not int:
+        raise ConfigurationError(f"the {field.name} of the channels must be a whole number, got {value!r}")
+
+
+def _is_positive(_: object, field: "attrs.Attribute[int]", value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"the {field.name} of a group must be a whole number of at least 1, got {value!r}")
 
 
 @attrs.frozen
@@ -57,17 +69,12 @@ class PerTensor:
         """``(1,) → ()``."""
         return per_group.reshape(())
 
-    def expand(self, per_group: Tensor, ndim: int) -> Tensor:
-        """A 0-d value broadcasts as it is."""
-        del ndim
-        return per_group
-
 
 @attrs.frozen
 class PerChannel:
     """One scale for each index along ``axis``."""
 
-    axis: int = 0
+    axis: int = attrs.field(default=0, validator=_is_axis)
 
     def __str__(self) -> str:
         return f"per-channel({self.axis})"
@@ -89,23 +96,60 @@ class PerChannel:
         """``(C,)`` stays ``(C,)``."""
         return per_group
 
-    def expand(self, per_group: Tensor, ndim: int) -> Tensor:
-        """``(C,) → (1, ..., C, ..., 1)`` with C on ``axis``."""
-        shape = [1] * ndim
-        shape[self.axis] = -1
-        return per_group.reshape(shape)
+
+@attrs.frozen
+class PerGroup:
+    """One scale for each ``size`` neighbours within a channel, whose index runs along ``axis``."""
+
+    size: int = attrs.field(validator=_is_positive)
+    axis: int = attrs.field(default=0, validator=_is_axis)
+
+    def __str__(self) -> str:
+        return f"per-group({self.size})" if self.axis == 0 else f"per-group({self.size}, {self.axis})"
+
+    def view(self, x: Tensor) -> Tensor:
+        """``(..., C, ...) → (1, C · groups, size)``."""
+        rows = PerChannel(self.axis).view(x)[0]
+        padding = -rows.shape[1] % self.size
+        return functional.pad(rows, (0, padding)).reshape(1, -1, self.size)
+
+    def unview(self, per_group: Tensor) -> Tensor:
+        """``(C · groups,)`` stays."""
+        return per_group
+
+
+@attrs.frozen
+class PerToken:
+    """One scale for each vector along the last axis: for activations, found when the model runs."""
+
+    def __str__(self) -> str:
+        return "per-token"
+
+    def view(self, x: Tensor) -> Tensor:
+        """``(..., K) → (1, tokens, K)``."""
+        return x.reshape(1, -1, x.shape[-1])
+
+    def unview(self, per_group: Tensor) -> Tensor:
+        """``(tokens,)`` stays."""
+        return per_group
 
 
 def as_granularity(text: str) -> Granularity:
     """The granularity that prints as ``text``.
 
-    >>> as_granularity("per-channel(0)")
-    PerChannel(axis=0)
+    >>> as_granularity("per-channel(0)"), as_granularity("per-group(128)")
+    (PerChannel(axis=0), PerGroup(size=128, axis=0))
     """
     if text == "per-tensor":
         return PerTensor()
-    axis = re.fullmatch(r"per-channel\((-?[0-9]+)\)", text)
-    if axis is not None:
+    if text == "per-token":
+        return PerToken()
+    if (axis := re.fullmatch(r"per-channel\((-?[0-9]+)\)", text)) is not None:
         return PerChannel(int(axis[1]))
-    message = f"{text!r} is not a granularity; known: 'per-tensor', 'per-channel(<axis>)'"
+    if (group := re.fullmatch(r"per-group\(([0-9]+)(?:, (-?[0-9]+))?\)", text)) is not None:
+        return PerGroup(int(group[1]), int(group[2] or 0))
+    message = (
+        f"{text!r} is not a granularity; known: 'per-tensor', 'per-channel(<axis>)', 'per-group(<size>)', "
+        "'per-group(<size>, <axis>)', 'per-token'"
+    )
     raise ConfigurationError(message)

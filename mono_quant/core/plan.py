@@ -9,12 +9,9 @@ from torch import nn
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Rewrite
 
-__all__ = ["Decide", "connected", "make_plan", "refuse_empty"]
+__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle"]
 
 Decide = Callable[[str, nn.Module], LayerPlan | Keep]
-
-_READS_ITS_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules of torch that read the weights of layers inside them without calling those layers."""
 
 
 def make_plan(model: nn.Module, decide: Decide) -> Plan:
@@ -26,7 +23,6 @@ def make_plan(model: nn.Module, decide: Decide) -> Plan:
     """
     names = _names(model)
     ties = _ties(model)
-    readers = _readers(model)
     owned: set[int] = set()
     entries = []
     for name, module in model.named_modules():
@@ -42,23 +38,28 @@ def make_plan(model: nn.Module, decide: Decide) -> Plan:
                 also=tuple(names[id(module)][1:]),
                 layer_type=type(module).__name__,
                 parameter_bytes=sum(_bytes(p) for p in fresh.values()),
-                decision=_decide(name, module, decide, readers, is_leaf=is_leaf, has_parameters=bool(parameters)),
+                decision=_decide(name, module, decide, is_leaf=is_leaf, has_parameters=bool(parameters)),
             )
         )
-    return _keep_half_tied(model, Plan(entries=tuple(entries), ties=ties))
+    return settle(model, Plan(entries=tuple(entries), ties=ties))
 
 
-def _decide(
-    name: str, module: nn.Module, decide: Decide, readers: dict[int, str], *, is_leaf: bool, has_parameters: bool
-) -> LayerPlan | Keep:
-    if id(module) in readers:
-        return Keep(f"{readers[id(module)]} may read its weight without calling it")
+def settle(model: nn.Module, plan: Plan) -> Plan:
+    """The same plan without the layers that cannot be quantized since others are not."""
+    while reasons := {**_read_by_attention(model, plan), **_half_tied(model, plan)}:
+        plan = plan.decide(reasons)
+    return plan
+
+
+def _decide(name: str, module: nn.Module, decide: Decide, *, is_leaf: bool, has_parameters: bool) -> LayerPlan | Keep:
     if isinstance(module, torch.jit.ScriptModule):
         return Keep("it is scripted")
     if not has_parameters:
         return Keep("it has no parameters")
     decision = decide(name, module)
-    if is_leaf or isinstance(decision, Keep):
+    if is_leaf or isinstance(decision, Keep) or isinstance(module, nn.MultiheadAttention):
+        return decision
+    if decision.input is None:  # the layer's own code goes on, and with it the layers inside
         return decision
     return Keep(f"this {type(module).__name__} has other layers inside")
 
@@ -82,18 +83,29 @@ def _ties(model: nn.Module) -> dict[str, str]:
     return ties
 
 
-def _readers(model: nn.Module) -> dict[int, str]:
-    """Each module, by identity, inside one that reads its children's weights → that one, as text."""
-    readers: dict[int, str] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, _READS_ITS_CHILDREN):
-            inside = (id(child) for child in module.modules() if child is not module)
-            readers.update(dict.fromkeys(inside, f"{type(module).__name__} {name!r}"))
-    return readers
+def _read_by_attention(model: nn.Module, plan: Plan) -> dict[str, Keep]:
+    """Layers inside of attention whose weights would not read as float.
+
+    ``nn.MultiheadAttention`` reads the weight of its ``out_proj`` without calling it. What the same scheme puts in
+    place of both knows better, but nobody can watch the input of that layer before.
+    """
+    layers = plan.layers
+    names = {id(module): name for name, module in model.named_modules()}
+    reasons = {}
+    for name, attention in model.named_modules():
+        for module in attention.modules() if isinstance(attention, nn.MultiheadAttention) else ():
+            inside = layers.get(names[id(module)])
+            if module is attention or inside is None or inside.input is None:
+                continue
+            is_replaced = name in layers and layers[name].scheme == inside.scheme and module is attention.out_proj
+            if not is_replaced or inside.needs_data:
+                reads = f"{type(attention).__name__} {name!r} may read its weight without calling it"
+                reasons[inside.name] = Keep(reads)
+    return reasons
 
 
-def _keep_half_tied(model: nn.Module, plan: Plan) -> Plan:
-    """Keep a layer in float whose weight is tied to one that stays in float: quantized, it would be stored twice."""
+def _half_tied(model: nn.Module, plan: Plan) -> dict[str, Keep]:
+    """Layers whose weight is tied to one that stays in float: quantized, it would be stored twice."""
     owners = defaultdict(list)
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -105,7 +117,7 @@ def _keep_half_tied(model: nn.Module, plan: Plan) -> Plan:
         for name in names if floats else ():
             if name in layers:
                 reasons[name] = Keep(f"a parameter of it is tied to {floats[0]!r}, which stays in float")
-    return _keep_half_tied(model, plan.decide(reasons)) if reasons else plan
+    return reasons
 
 
 def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:

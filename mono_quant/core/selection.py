@@ -1,13 +1,14 @@
 r"""Which layers a pattern names.
 
-==================  =====================================================
-pattern             names
-==================  =====================================================
-``"encoder.*"``     layers whose qualified name matches the ``fnmatch`` glob
-``"re:.*\.fc[12]"``  layers whose whole name matches the regular expression
-``"type:Linear"``   layers of the class of that name, or derived from it
-``nn.Linear``       the same, given as the class
-==================  =====================================================
+============================  ================================================================
+pattern                       names
+============================  ================================================================
+``"encoder.*"``               layers whose qualified name matches the ``fnmatch`` glob
+``"re:.*\.fc[12]"``           layers whose whole name matches the regular expression
+``"type:Linear"``             layers of any class of that name, or of a class derived from one
+``"type:my_package.Linear"``  layers of the class of that full name, or derived from it
+``my_package.Linear``         the same, given as the class
+============================  ================================================================
 """
 
 import re
@@ -30,7 +31,7 @@ def as_text(pattern: Pattern) -> str:
         ConfigurationError: when it is neither text nor a module class, or no valid regular expression.
     """
     if isinstance(pattern, type) and issubclass(pattern, nn.Module):
-        return f"type:{pattern.__name__}"
+        return f"type:{_full_name(pattern)}"
     if not isinstance(pattern, str):
         raise ConfigurationError(f"a pattern must be text or a module class, got {pattern!r}")
     if pattern.startswith("re:"):
@@ -46,7 +47,7 @@ def matches(pattern: str, name: str, module: nn.Module) -> bool:
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
     if pattern.startswith("type:"):
-        return pattern[5:] in {cls.__name__ for cls in type(module).__mro__}
+        return any(pattern[5:] in {cls.__name__, _full_name(cls)} for cls in type(module).__mro__)
     return fnmatchcase(name, pattern)
 
 
@@ -62,11 +63,19 @@ def refuse_unmatched(model: nn.Module, patterns: Iterable[str]) -> None:
     Raises:
         ConfigurationError: naming the pattern and what there is.
     """
-    modules = model.named_modules(remove_duplicate=False)
-    layers = {name: module for name, module in modules if next(module.children(), None) is None}
+    layers = {
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+    }
     for pattern in patterns:
         if not any(matches(pattern, name, module) for name, module in layers.items()):
             names = ", ".join(
                 name or f"(the model itself, a {type(module).__name__})" for name, module in layers.items()
             )
             raise ConfigurationError(f"pattern {pattern!r} matches no layer of the model; it has: {names}")
+
+
+def _full_name(cls: type) -> str:
+    """Module and qualified name: what tells ``my_package.layers.Linear`` from ``torch.nn.modules.linear.Linear``."""
+    return f"{cls.__module__}.{cls.__qualname__}"

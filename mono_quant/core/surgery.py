@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["copy_with", "put_in_place"]
+__all__ = ["copy_with", "nest", "put_in_place"]
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -27,7 +27,8 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
     """A copy of the model with other modules in it; neither the model nor the replaced modules are copied or changed.
 
     A module that stands in several places, or in plain Python containers, is replaced in all of them. The hooks that
-    users put on it go on in what takes its place, those that are methods of the model as methods of the copy.
+    users put on it go on in what takes its place, those that are methods of the model as methods of the copy. Values
+    that it shares with what takes its place are copied for that.
 
     Args:
         model: what to copy.
@@ -48,6 +49,9 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
         for name, replacement in replacements.items():
             for table in _HOOK_TABLES:
                 setattr(replacement, table, copy.deepcopy(getattr(modules[name], table), memo))
+            for attribute, value in vars(modules[name]).items():
+                if attribute not in _TORCHS_OWN and vars(replacement).get(attribute) is value:
+                    vars(replacement)[attribute] = copy.deepcopy(value, memo)
     except Exception as error:  # a model's attributes can refuse to be copied in any way
         raise ConfigurationError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); quantize it with inplace=True "
@@ -80,6 +84,24 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
         for table in _HOOK_TABLES:
             setattr(replacement, table, getattr(modules[name], table))
     return model
+
+
+def nest(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Put new layers that stand inside other new layers there, under all names that they have.
+
+    Args:
+        model: the model with the old layers.
+        layers: name in the model → the module that comes there.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    new = {id(modules[name]): layer for name, layer in layers.items()}
+    for name, module in modules.items():
+        outer = name if id(module) in new else ""
+        while outer:
+            outer = outer.rpartition(".")[0]
+            if id(modules[outer]) in new:
+                new[id(modules[outer])].set_submodule(name[len(outer) + 1 :] if outer else name, new[id(module)])
+                break
 
 
 def _swapped(value: Any, by_identity: Mapping[int, nn.Module]) -> Any:  # noqa: ANN401 - a value of the type of `value`

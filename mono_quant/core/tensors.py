@@ -1,13 +1,13 @@
 """The tensors inside nested Python values."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["iter_tensors", "map_tensors", "same_bits"]
+__all__ = ["iter_tensors", "map_tensors", "same_bits", "versions"]
 
 _SCALARS = (bool, int, float, str, type(None), torch.dtype, torch.device)
 _SEQUENCES = (list, tuple, set, frozenset)
@@ -50,6 +50,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:  # noq
 def same_bits(x: Tensor, y: Tensor) -> bool:
     """Equal in dtype, shape and every bit: NaN equals itself, and 0.0 is not -0.0."""
     return x.dtype == y.dtype and x.shape == y.shape and torch.equal(_bits(x), _bits(y))
+
+
+def versions(tensors: Iterable[Tensor | None]) -> tuple[int, ...]:
+    """Numbers that change when a tensor is written into; those made in inference mode have none and count as 0."""
+    return tuple(0 if t is None or t.is_inference() else t._version for t in tensors)  # noqa: SLF001 - no public way
 
 
 def _bits(x: Tensor) -> Tensor:

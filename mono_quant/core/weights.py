@@ -35,7 +35,7 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
     """
     rows = weight.detach().reshape(weight.shape[0], -1)
     codes = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
-    scale = torch.empty(rows.shape[0], device=rows.device)
+    scale = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
     for block in row_blocks(rows):
         codes[block], scale[block] = _quantize_rows(rows[block].float(), saturation)
     return codes.reshape(weight.shape), scale

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.surgery import copy_with
+from mono_quant.core.surgery import copy_with, nest
 from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
+from mono_quant.io.scales import refuse_impossible_scales
+from mono_quant.io.storable import is_plain
+from mono_quant.modules import QuantizedModule, leave_fast_paths
 from mono_quant.plugin_api.algorithm import Algorithm
 from mono_quant.plugin_api.artifact import Artifact
-from mono_quant.plugin_api.plan import Keep, LayerPlan
+from mono_quant.plugin_api.plan import LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
 
 __all__ = ["MANIFEST_ATTRIBUTE", "expand_ties", "restore_model", "to_artifact"]
@@ -31,23 +35,31 @@ def to_artifact(model: nn.Module | Mapping[str, Tensor]) -> Artifact:
     manifest: Manifest | None = getattr(model, MANIFEST_ATTRIBUTE, None)
     if manifest is None:
         return Artifact(tensors, {"ties": dict(ties)} if ties else None)
-    return Artifact(tensors, write_manifest(manifest) | {"ties": dict(ties)})
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    layers = {name: _as_it_is(plan, modules.get(name)) for name, plan in manifest.layers.items()}
+    return Artifact(tensors, write_manifest(attrs.evolve(manifest, layers=layers)) | {"ties": dict(ties)})
 
 
 def expand_ties(artifact: Artifact) -> dict[str, Tensor]:
     """The ``state_dict`` with every name, shared tensors under all of theirs.
 
     Raises:
-        ArtifactError: when the ties name a tensor that is not there.
+        ArtifactError: when the manifest is not well formed, or its ties name a tensor that is not there, or that is
+            there already.
     """
-    state = dict(artifact.tensors)
-    ties = (artifact.manifest or {}).get("ties") or {}
+    manifest = artifact.manifest or {}
+    ties = manifest.get("ties", {})
     if not isinstance(ties, dict):
         raise ArtifactError("the manifest's ties are not a mapping of tensor names")
+    if set(manifest) - {"ties"}:
+        read_manifest(manifest)
+    state = dict(artifact.tensors)
     for name, stored in ties.items():
-        if not isinstance(stored, str) or stored not in state:
+        if not isinstance(stored, str) or stored not in artifact.tensors:
             raise ArtifactError(f"the manifest ties {name!r} to {stored!r}, which the file has not")
-        state[name] = state[stored]
+        if name in artifact.tensors:
+            raise ArtifactError(f"the manifest ties {name!r} to {stored!r}, but the file has a tensor of that name")
+        state[name] = artifact.tensors[stored]
     return state
 
 
@@ -91,27 +103,41 @@ def restore_model(
         layer = (modules | changed)[name]
         _require_fit(name, layer, plan)
         restoring = scheme(plan.scheme)
-        decision = restoring.plan(name, layer)
-        if isinstance(decision, Keep):
+        try:
+            changed[name] = restoring.restore(layer, plan)
+        except Exception as error:  # a plugin's code, on a layer that may be another than it was made for
             raise ArtifactError(
-                f"layer {name!r} is quantized in the file and cannot be in the model: {decision.reason}"
-            )
-        changed[name] = restoring.restore(layer, plan)
-    model = copy_with(skeleton, changed, without_tensors=True)
-    _assign(model, expand_ties(artifact))
+                f"layer {name!r} is quantized by {plan.scheme} in the file and cannot be in the model given: {error}"
+            ) from error
+    nest(skeleton, changed)
+    closed = [name for name, plan in manifest.layers.items() if plan.input is not None]
+    model = leave_fast_paths(copy_with(skeleton, changed, without_tensors=True), closed)
+    state = expand_ties(artifact)
+    refuse_impossible_scales(model, state)
+    _assign(model, state)
     setattr(model, MANIFEST_ATTRIBUTE, manifest)
     return model
 
 
+def _as_it_is(plan: LayerPlan, layer: nn.Module | None) -> LayerPlan:
+    """The plan with its weights as they are stored now: ``half()`` has changed what they are made into."""
+    return attrs.evolve(plan, weights=layer.weight_specs) if isinstance(layer, QuantizedModule) else plan
+
+
 def _as_parameters(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters where the model has them, and one where model and file have one under several names."""
+    """Parameters where the model has them, and one where model and file have one under several names.
+
+    Frozen ones, as those of quantized layers are, need not be one in the model before: they cannot drift apart.
+    """
     parameters: dict[tuple[int, int], Tensor] = {}
-    return {
-        name: parameters.setdefault((id(wanted[name]), id(tensor)), nn.Parameter(tensor, wanted[name].requires_grad))
-        if isinstance(wanted[name], nn.Parameter)
-        else tensor
-        for name, tensor in state.items()
-    }
+
+    def as_wanted(tensor: Tensor, before: Tensor) -> Tensor:
+        if not isinstance(before, nn.Parameter):
+            return tensor
+        key = (id(before) if before.requires_grad else 0, id(tensor))
+        return parameters.setdefault(key, nn.Parameter(tensor, before.requires_grad))
+
+    return {name: as_wanted(tensor, wanted[name]) for name, tensor in state.items()}
 
 
 def _untie(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -124,7 +150,7 @@ def _untie(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]
             raise ArtifactError(
                 f"{name!r} of the state_dict is a {type(tensor).__name__}, not a tensor: it cannot be stored"
             )
-        has_memory = tensor.layout is torch.strided and tensor.numel() and not tensor.is_meta
+        has_memory = is_plain(tensor) and tensor.numel()
         place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if has_memory else name
         kept = first.setdefault(place, name)
         if kept == name:
@@ -139,7 +165,7 @@ def _without_overlap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
+        storage = tensor.untyped_storage().data_ptr() if is_plain(tensor) else 0
         separate[name] = tensor.clone() if storage in seen and storage and tensor.numel() else tensor
         seen.add(storage)
     return separate
@@ -154,17 +180,25 @@ def _require(modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
 
 
 def _require_fit(name: str, layer: nn.Module, plan: LayerPlan) -> None:
-    weight, layer_type, shape = getattr(layer, "weight", None), plan.layer_type, plan.weight_shape
-    actual = (type(layer).__name__, tuple(weight.shape) if isinstance(weight, Tensor) else None)
     bases = {base.__name__ for base in type(layer).__mro__}
-    if layer_type not in bases or actual[1] != shape:
+    shapes = {weight: _shape_of(layer, weight) for weight in plan.weights}
+    wanted = {weight: spec.shape for weight, spec in plan.weights.items()}
+    if (plan.layer_type and plan.layer_type not in bases) or shapes != wanted:
         raise ArtifactError(
-            f"layer {name!r} is {actual[0]}{actual[1]} in the model and {layer_type}{shape} in the file"
+            f"layer {name!r} is {type(layer).__name__}{_shown(shapes)} in the model and "
+            f"{plan.layer_type}{_shown(wanted)} in the file"
         )
-    has_bias = getattr(layer, "bias", None) is not None
-    if has_bias != plan.has_bias:
-        words = {True: "a bias", False: "no bias"}
-        raise ArtifactError(f"layer {name!r} has {words[has_bias]} in the model and {words[plan.has_bias]} in the file")
+
+
+def _shape_of(layer: nn.Module, weight: str) -> tuple[int, ...] | None:
+    tensor = layer._parameters.get(weight)  # noqa: SLF001 - the name is of the file: no other attribute is read
+    return tuple(tensor.shape) if isinstance(tensor, Tensor) else None
+
+
+def _shown(shapes: Mapping[str, tuple[int, ...] | None]) -> str:
+    if set(shapes) == {"weight"}:
+        return str(shapes["weight"])
+    return f"({', '.join(f'{name} {shape}' for name, shape in shapes.items())})"
 
 
 def _assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -26,18 +26,23 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         mode = (path if path.exists() else temporary).stat().st_mode & 0o777
         yield temporary
-        temporary.chmod(mode)
-        _flush(temporary)
+        with temporary.open("r+b") as file:  # to write, or Windows does not flush it
+            temporary.chmod(mode)
+            os.fsync(file.fileno())
         temporary.replace(path)
-        _flush(path.parent)
+        _flush_folder(path.parent)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush_folder(folder: Path) -> None:
+    """Flush a file's new name to disk, where a folder can be opened: not on Windows, nor without the right to read."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -9,6 +9,7 @@ from mono_quant._plugins.components import format_for
 from mono_quant._plugins.manager import PluginManager
 from mono_quant.errors import ArtifactError
 from mono_quant.io.artifact import expand_ties, to_artifact
+from mono_quant.io.naming import naming
 from mono_quant.io.pytorch_format import PytorchFormat
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.plugin_api.format import Format
@@ -41,7 +42,7 @@ def load_model(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ArtifactError: when it cannot be read.
     """
-    return expand_ties(format_for(path, PluginManager.with_plugins()).load(Path(path)))
+    return _read(format_for(path, PluginManager.with_plugins()), path)
 
 
 def save_safetensors(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
@@ -51,7 +52,7 @@ def save_safetensors(model: nn.Module | Mapping[str, Tensor], path: str | Path) 
 
 def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     """`load_model` of a ``.safetensors`` file, whatever it is called."""
-    return expand_ties(SafetensorsFormat().load(Path(path)))
+    return _read(SafetensorsFormat(), path)
 
 
 def save_pytorch(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
@@ -61,7 +62,7 @@ def save_pytorch(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> N
 
 def load_pytorch(path: str | Path) -> dict[str, Tensor]:
     """`load_model` of a ``.pt`` file, with ``weights_only=True``."""
-    return expand_ties(PytorchFormat().load(Path(path)))
+    return _read(PytorchFormat(), path)
 
 
 def write(format: Format, model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:  # noqa: A002
@@ -70,8 +71,14 @@ def write(format: Format, model: nn.Module | Mapping[str, Tensor], path: str | P
     Raises:
         ArtifactError: when the format cannot hold it, or the file cannot be written.
     """
-    artifact = to_artifact(model)
-    reasons = format.can_store(artifact)
-    if reasons:
-        raise ArtifactError(f"{path} cannot be written: {'; '.join(reasons)}")
-    format.save(artifact, Path(path))
+    with naming(path):
+        artifact = to_artifact(model)
+        reasons = format.can_store(artifact)
+        if reasons:
+            raise ArtifactError(f"{path} cannot be written: {'; '.join(reasons)}")
+        format.save(artifact, Path(path))
+
+
+def _read(format: Format, path: str | Path) -> dict[str, Tensor]:  # noqa: A002
+    with naming(path):
+        return expand_ties(format.load(Path(path)))

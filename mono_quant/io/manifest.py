@@ -1,6 +1,9 @@
 """The manifest: what a saved file says about itself beside its tensors."""
 
 import json
+from functools import partial
+from types import GenericAlias
+from typing import Any, get_args, get_origin
 
 import attrs
 import cattrs
@@ -97,8 +100,21 @@ def _exact(value: object, kind: type) -> object:
     raise TypeError(f"{value!r} is not of type {kind.__name__}")
 
 
+def _is_tuple(kind: object) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _tuple_of_a_list(values: object, kind: Any, converter: cattrs.Converter) -> tuple[Any, ...]:  # noqa: ANN401 - a type
+    """A list's values, where cattrs alone would take the letters of a text and the keys of an object."""
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is not a list")
+    as_list: Any = GenericAlias(list, get_args(kind)[:1])
+    return tuple(converter.structure(values, as_list))
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_func(_is_tuple, partial(_tuple_of_a_list, converter=converter))
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _exact)
     converter.register_unstructure_hook(QType, lambda qtype: qtype.name)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mono_quant.errors import ArtifactError
 from mono_quant.io.atomic import replacing
+from mono_quant.io.json_text import dump_object, parse_object
+from mono_quant.io.safetensors_header import read_header
+from mono_quant.io.storable import why_not_stored
 from mono_quant.plugin_api.artifact import Artifact
 from mono_quant.plugin_api.format import Format
 
@@ -26,24 +29,24 @@ class SafetensorsFormat(Format):
 
     def can_store(self, artifact: Artifact) -> list[str]:
         """Only dense tensors of the dtypes that the format knows have a place in it."""
-        return [
-            f"tensor {name!r} is {tensor.layout}, {tensor.dtype} on {tensor.device}: it has no place in safetensors"
+        unknown = [
+            f"tensor {name!r} is {tensor.dtype}, which has no place in safetensors"
             for name, tensor in artifact.tensors.items()
-            if tensor.layout is not torch.strided or tensor.is_meta or not _has_place(tensor.dtype)
+            if not tensor.is_quantized and not _has_place(tensor.dtype)
         ]
+        return [*why_not_stored(artifact.tensors), *unknown]
 
     def save(self, artifact: Artifact, path: Path) -> None:
         """Write the file."""
-        metadata = {"format": "pt"}
-        if artifact.manifest is not None:
-            metadata[_KEY] = json.dumps(artifact.manifest, sort_keys=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in artifact.tensors.items()}
         with replacing(path) as temporary:
             try:
-                save_file(tensors, temporary, metadata=metadata)
-            except SafetensorError as error:
+                metadata = {} if artifact.manifest is None else {_KEY: dump_object(artifact.manifest)}
+                save_file(tensors, temporary, metadata={"format": "pt"} | metadata)
+                _order_metadata(temporary)
+                read_header(temporary, _KEY)  # what is written can be read again
+            except (SafetensorError, ValueError) as error:
                 raise ArtifactError(f"{path} cannot be written: {error}") from error
-            _order_metadata(temporary)
 
     def load(self, path: Path) -> Artifact:
         """Map the file.
@@ -52,35 +55,39 @@ class SafetensorsFormat(Format):
             ArtifactError: when it cannot be read or is not what it claims to be.
         """
         try:
-            metadata, tensors = _read(path)
-        except (SafetensorError, RuntimeError, OSError) as error:
+            (text, size), tensors = _read(path)
+        except (SafetensorError, RuntimeError, ValueError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read as safetensors: {error}") from error
         try:
-            manifest = json.loads(metadata[_KEY]) if _KEY in metadata else None
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: its manifest is not JSON: {error}") from error
-        if manifest is not None and not isinstance(manifest, dict):
-            raise ArtifactError(f"{path}: its manifest is not a JSON object")
+            manifest = None if text is None else parse_object(text, size)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
         return Artifact(tensors, manifest)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """``__metadata__`` and tensors of one file, while other processes put new files in its place.
+def _read(path: Path) -> tuple[tuple[str | None, int], dict[str, Tensor]]:
+    """Manifest, size and tensors of one file, while other processes put new files in its place.
 
-    The library opens a file by its name several times, so header and tensors could be of two files.
+    The file is opened by its name several times, so header and tensors could be of two files.
     """
     for _ in range(_TRIES):
         before = _identity(path)
         try:
+            header = read_header(path, _KEY)
             with safe_open(path, framework="pt") as file:
-                content = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, RuntimeError):
+                content = header, {name: _aligned(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, RuntimeError, ValueError):
             if _identity(path) == before:
                 raise
         else:
             if _identity(path) == before:
                 return content
     raise ArtifactError(f"{path} is replaced by other processes faster than it can be read")
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor at an address that its dtype may have: the format does not demand one, and kernels rely on it."""
+    return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import get_args
 import attrs
 from torch import Tensor, nn
 
+from mono_quant._user_line import level_of_the_user
 from mono_quant.config import OnFailure
 from mono_quant.core.sqnr import sqnr_db
 from mono_quant.core.surgery import copy_with
@@ -95,7 +96,7 @@ def run_validators(validators: Iterable[Validator], context: ValidationContext) 
 
 
 def report_failures(result: ValidationResult, on_failure: OnFailure) -> None:
-    """Do with failed checks what was asked for.
+    """Do with failed checks what was asked for; a warning points at the line that called mono_quant.
 
     Raises:
         ConfigurationError: when ``on_failure`` is not one of the three words.
@@ -107,7 +108,7 @@ def report_failures(result: ValidationResult, on_failure: OnFailure) -> None:
         message = "validation failed: " + "; ".join(result.errors)
         if on_failure == "error":
             raise ValidationError(message)
-        warnings.warn(message, QuantizationWarning, stacklevel=3)
+        warnings.warn(message, QuantizationWarning, stacklevel=level_of_the_user())
 
 
 def validate_quantization(

@@ -8,17 +8,17 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from mono_quant.kernels.saturation import adds_pairs_in_int16, worst_linear
-from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+from mono_quant.kernels.probe import failure, overflow, pairs_int16, quantized
+from mono_quant.kernels.saturation import worst_linear
+from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support
 
 __all__ = ["FbgemmKernel"]
 
-_INT32_MAX = 2**31 - 1
+_WORST = (worst_linear,)
 _packing = threading.Lock()
 """The engine in which torch packs, and the filters of warnings, belong to the whole process."""
 
@@ -29,47 +29,38 @@ class FbgemmKernel(Kernel):
     @property
     def pairs_int16(self) -> bool:  # type: ignore[override]
         """Found by computing the worst case."""
-        return _pairs_int16()
+        return pairs_int16(FbgemmKernel, _WORST)
 
-    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+    def supports(self, op: Op, device: torch.device) -> Support:
         """Linear on the CPU."""
+        if not isinstance(op, QuantizedOp):
+            return Support.no("its input is not quantized")
         if op.kind != "linear":
             return Support.no("fbgemm convolutions give integers, not floats")
         if device.type != "cpu":
             return Support.no("fbgemm runs on the CPU only")
-        if op.largest_sum > _INT32_MAX:
-            return Support.no("a sum of this layer can overflow int32")
-        return Support(_failure())
+        if "fbgemm" not in torch.backends.quantized.supported_engines:
+            return Support.no("this build of torch has no fbgemm")
+        return Support(overflow(op) or failure(FbgemmKernel, _WORST))
 
-    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """Fbgemm's own layout of the weight."""
+        op = quantized(op)
         with _packing, _engine("fbgemm"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # since torch 2.13 making a tensor of a quantized dtype warns
-            weight = torch._make_per_channel_quantized_tensor(  # noqa: SLF001 - torch has no public way without a float copy
-                op.weight, op.weight_scale.double(), torch.zeros(len(op.weight_scale), dtype=torch.long), 0
-            )
+            weight = _as_quantized_tensor(op.weight.contiguous(), op.weight_scale)
             packed = torch.ops.quantized.linear_prepack(weight, op.bias)
         run, qparams = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default, op.input_qparams
         return lambda x: run(x, *qparams(x), packed)
 
 
-# What is found out about this CPU is kept by the process, not by the kernel, which travels with a pickled model.
-@cache
-def _pairs_int16() -> bool:
-    return not _failure() and adds_pairs_in_int16(FbgemmKernel().pack, worst_linear())
-
-
-@cache
-def _failure() -> str:
-    """Why this torch on this machine cannot run it; empty when it can."""
-    try:
-        if "fbgemm" not in torch.backends.quantized.supported_engines:
-            return "this build of torch has no fbgemm"
-        op = worst_linear(code=1)
-        FbgemmKernel().pack(op)(torch.zeros(1, op.weight.shape[1]))
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
-        return f"torch {torch.__version__} cannot run it: {error}"
-    return ""
+def _as_quantized_tensor(codes: Tensor, scale: Tensor) -> Tensor:
+    """The codes, not copied, as a tensor of a quantized dtype: what torch packs from."""
+    zero_points = torch.zeros(len(scale), dtype=torch.long)
+    weight: Tensor = torch._empty_per_channel_affine_quantized(  # noqa: SLF001 - torch has no public way without a float copy
+        (len(scale), 0), scales=scale.double(), zero_points=zero_points, axis=0, dtype=torch.qint8
+    )
+    return weight.set_(codes.untyped_storage(), codes.storage_offset(), codes.shape, codes.stride())
 
 
 @contextmanager

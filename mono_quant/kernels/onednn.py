@@ -1,7 +1,6 @@
 """oneDNN on plain tensors: the fastest convolutions, and the fastest Linear from a few hundred rows on."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import cast
 
 import attrs
@@ -10,12 +9,13 @@ from torch import Tensor
 
 from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
-from mono_quant.kernels.saturation import adds_pairs_in_int16, worst_conv, worst_linear
-from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+from mono_quant.kernels.probe import failure, overflow, pairs_int16, quantized
+from mono_quant.kernels.saturation import worst_conv, worst_linear
+from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support
 
 __all__ = ["OnednnKernel"]
 
-_INT32_MAX = 2**31 - 1
+_WORST = (worst_linear, worst_conv)
 _CHANNELS_LAST = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3d}
 
 
@@ -25,38 +25,22 @@ class OnednnKernel(Kernel):
     @property
     def pairs_int16(self) -> bool:  # type: ignore[override]
         """Found by computing the worst case, for both of its operators."""
-        return _pairs_int16()
+        return pairs_int16(OnednnKernel, _WORST)
 
-    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+    def supports(self, op: Op, device: torch.device) -> Support:
         """Linear and convolutions on the CPU."""
+        if not isinstance(op, QuantizedOp):
+            return Support.no("its input is not quantized")
         if device.type != "cpu":
             return Support.no("oneDNN runs on the CPU only")
         if op.kind != "linear" and op.input_scale is None:
             return Support.no("its convolutions are packed for a fixed input scale")
-        if op.largest_sum > _INT32_MAX:
-            return Support.no("a sum of this layer can overflow int32")
-        return Support(_failure())
+        return Support(overflow(op) or failure(OnednnKernel, _WORST))
 
-    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """OneDNN's own layout of the weight."""
+        op = quantized(op)
         return _pack_linear(op) if op.kind == "linear" else _pack_conv(op)
-
-
-# What is found out about this CPU is kept by the process, not by the kernel, which travels with a pickled model.
-@cache
-def _pairs_int16() -> bool:
-    return not _failure() and adds_pairs_in_int16(OnednnKernel().pack, worst_linear(), worst_conv())
-
-
-@cache
-def _failure() -> str:
-    """Why this torch on this machine cannot run it; empty when it can."""
-    try:
-        for op in (worst_linear(code=1), worst_conv(code=1)):
-            OnednnKernel().pack(op)(torch.zeros(1, op.weight.shape[1], *[4] * len(op.stride)))
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
-        return f"torch {torch.__version__} cannot run it: {error}"
-    return ""
 
 
 def _pack_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
@@ -92,7 +76,7 @@ def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
     run = torch.ops.onednn.qconv_pointwise.default
 
     def conv(x: Tensor) -> Tensor:
-        codes = quantize(x.contiguous(memory_format=layout), scale, zero_point, UINT8)
+        codes = quantize(x, scale, zero_point, UINT8).contiguous(memory_format=layout)
         y: Tensor = run(
             codes, scale, zero_point, weight, op.weight_scale, zero_points, op.bias,
             op.stride, op.padding, op.dilation, op.groups, 1.0, 0, torch.float32, "none", [], None,

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
-from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support, WeightOnlyOp
 
 __all__ = ["FLOAT_CONVOLUTIONS", "ReferenceKernel"]
 
@@ -22,25 +22,35 @@ FLOAT_CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
 class ReferenceKernel(Kernel):
     """Sums integers in float64, where every partial sum below 2^53 is exact in any order.
 
-    The result is ``float32(sum) · (input_scale · weight_scale) + bias`` in float32.
+    The result is ``float32(sum) · (input_scale · weight_scale) + bias`` in float32. Where only the weight is quantized,
+    it is ``float32(x · weightᵀ + bias)`` of the float32 weight that the codes stand for.
     """
 
-    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+    def supports(self, op: Op, device: torch.device) -> Support:
         """Everything, where there is float64."""
         del op
         return Support.no("the device has no float64") if device.type == "mps" else Support()
 
-    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """Nothing is prepared: the codes are widened in each call, so that this kernel needs no memory of its own."""
-        per_channel = (-1, *[1] * len(op.stride))
+        return _weight_only(op) if isinstance(op, WeightOnlyOp) else _quantized(op)
 
-        def run(x: Tensor) -> Tensor:
-            scale, zero_point = op.input_qparams(x)
-            codes = quantize(x, scale, zero_point, UINT8).double() - zero_point
-            y = integer_sum(codes, op.weight.double(), op).float() * (op.weight_scale * scale).reshape(per_channel)
-            return y if op.bias is None else y + op.bias.reshape(per_channel)
 
-        return run
+def _weight_only(op: WeightOnlyOp) -> Callable[[Tensor], Tensor]:
+    bias = None if op.bias is None else op.bias.double()
+    return lambda x: functional.linear(x.double(), op.weight().double(), bias).float()
+
+
+def _quantized(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    per_channel = (-1, *[1] * len(op.stride))
+
+    def run(x: Tensor) -> Tensor:
+        scale, zero_point = op.input_qparams(x)
+        codes = quantize(x, scale, zero_point, UINT8).double() - zero_point
+        y = integer_sum(codes, op.weight.double(), op).float() * (op.weight_scale * scale).reshape(per_channel)
+        return y if op.bias is None else y + op.bias.reshape(per_channel)
+
+    return run
 
 
 def integer_sum(x: Tensor, weight: Tensor, op: QuantizedOp) -> Tensor:

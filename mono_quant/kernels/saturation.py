@@ -27,7 +27,7 @@ def worst_linear(code: int = _LARGEST_WEIGHT) -> QuantizedOp:
     return QuantizedOp(
         kind="linear",
         weight=torch.full((_CHANNELS, _CHANNELS), code, dtype=torch.int8),
-        weight_scale=torch.ones(_CHANNELS),
+        weight_scale=torch.ones(_CHANNELS, dtype=torch.float32),
         bias=None,
         input_scale=1.0,
         input_zero_point=0,
@@ -39,7 +39,7 @@ def worst_conv(code: int = _LARGEST_WEIGHT) -> QuantizedOp:
     return QuantizedOp(
         kind="conv2d",
         weight=torch.full((_CHANNELS, _CHANNELS, 3, 3), code, dtype=torch.int8),
-        weight_scale=torch.ones(_CHANNELS),
+        weight_scale=torch.ones(_CHANNELS, dtype=torch.float32),
         bias=None,
         input_scale=1.0,
         input_zero_point=0,
@@ -50,5 +50,5 @@ def worst_conv(code: int = _LARGEST_WEIGHT) -> QuantizedOp:
 
 
 def _is_exact(pack: Callable[[QuantizedOp], Callable[[Tensor], Tensor]], op: QuantizedOp) -> bool:
-    x = torch.full((8, _CHANNELS, *[8] * len(op.stride)), 255.0)
+    x = torch.full((8, _CHANNELS, *[8] * len(op.stride)), 255.0, dtype=torch.float32)
     return torch.allclose(pack(op)(x), ReferenceKernel().pack(op)(x), rtol=1e-5)

@@ -1,41 +1,92 @@
 """Trust in a kernel: before it is first used for a kind of layer, it must equal the reference on adversarial codes."""
 
+import math
+from collections.abc import Iterator
+
+import attrs
 import torch
 from torch import Tensor
 
+from mono_quant.core.encoding import encode
+from mono_quant.core.granularity import PerGroup
 from mono_quant.kernels.reference import ReferenceKernel
-from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
+from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support, WeightOnlyOp
 
 __all__ = ["kind_of", "verify"]
 
-_ROUNDING = 8 * torch.finfo(torch.float32).eps
-"""A few float32 roundings: of the sum, of the product of the scales, of their product and of the bias."""
-
 _SCALE, _ZERO_POINT = 0.02, 3
 
+_CHANNELS = 32
+_FEATURES = 64
+_LARGEST_GROUP = 256
 _PAIR_SAFE_CODE = 64
 _FULL_CODE = 127
 
 
-def verify(kernel: Kernel, like: QuantizedOp) -> Support:
+def verify(kernel: Kernel, like: Op) -> Support:
     """Whether ``kernel`` equals the reference on small layers like ``like``: weights of one sign at the extremes.
 
     The codes are as large as the kernel may be given: beyond the pair-safe ones only where it does not pair in int16.
+    The verdict is kept, so it must not depend on the caller's surroundings: a default device or dtype, autocast.
     """
-    code = _PAIR_SAFE_CODE if kernel.pairs_int16 else _FULL_CODE
-    for weight_code in (code, -code):
-        op = _small(like, weight_code)
-        expected = ReferenceKernel().pack(op)(_extremes(op))
+    with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        return _verdict(kernel, like)
+
+
+def _verdict(kernel: Kernel, like: Op) -> Support:
+    rounding = _rounding(kernel, like)
+    for op, x in _weight_only_cases(like) if isinstance(like, WeightOnlyOp) else _cases(like, kernel):
+        expected = ReferenceKernel().pack(op)(x)
         try:
-            actual = kernel.pack(op)(_extremes(op))
+            actual = kernel.pack(op)(x)
         except Exception as failure:  # noqa: BLE001 - a kernel that fails in whatever way is not used
             return Support.no(f"it failed with {type(failure).__name__}: {failure}")
         if expected.shape != actual.shape or actual.dtype != torch.float32:
             return Support.no(f"it gave {actual.dtype}{list(actual.shape)}, not float32{list(expected.shape)}")
         error = float((expected - actual).abs().max() / expected.abs().max())
-        if not error <= _ROUNDING:
+        if not error <= rounding:
             return Support.no(f"it differs from the reference by {error:.1e} of the largest output")
     return Support()
+
+
+def _rounding(kernel: Kernel, like: Op) -> float:
+    """What float rounding explains, as a part of the largest output."""
+    eps = torch.finfo(kernel.precision).eps
+    if isinstance(like, QuantizedOp):  # of the sum, of the product of the scales, of their product and of the bias
+        return 8 * eps
+    if kernel.precision == torch.float32:  # and of the terms of a float sum
+        return 8 * eps * math.sqrt(2 * _LARGEST_GROUP)
+    return 4 * eps
+
+
+def _cases(like: QuantizedOp, kernel: Kernel) -> Iterator[tuple[QuantizedOp, Tensor]]:
+    code = _PAIR_SAFE_CODE if kernel.pairs_int16 else _FULL_CODE
+    for op in (_small(like, code), _small(like, -code)):
+        yield op, _extremes(op)
+
+
+def _weight_only_cases(like: WeightOnlyOp) -> Iterator[tuple[WeightOnlyOp, Tensor]]:
+    """Layers of a few channels with some groups each, weights that take every code, inputs of one sign and of both.
+
+    Neighbours differ, so that it matters which code stands where. Weights and inputs of both signs grow together, so
+    that no sum is small beside its terms: what rounding explains is a part of these.
+    """
+    group = min(like.spec.group_size, _LARGEST_GROUP)
+    features = group * max(2, _FEATURES // group)
+    is_grouped = isinstance(like.spec.granularity, PerGroup)
+    spec = attrs.evolve(
+        like.spec,
+        shape=(_CHANNELS, features),
+        granularity=PerGroup(group) if is_grouped else like.spec.granularity,
+    )
+    order = torch.randperm(features, generator=torch.Generator().manual_seed(0))
+    weight = _ramp(0.5, 1, _CHANNELS)[:, None] * _ramp(-0.5, 1, features)[order]
+    weight[::2] *= -1
+    weight[:, group:] /= 2
+    bias = None if like.bias is None else _ramp(-1, 1, _CHANNELS)
+    op = WeightOnlyOp(stored=encode(weight, spec), spec=spec, bias=bias)
+    for low, high, rows in ((1, 1, 3), (-1, -1, 1), (-0.5, 1, 2)):
+        yield op, _ramp(low, high, features)[order].repeat(rows, 1)
 
 
 def _small(like: QuantizedOp, code: int) -> QuantizedOp:
@@ -46,8 +97,8 @@ def _small(like: QuantizedOp, code: int) -> QuantizedOp:
     return QuantizedOp(
         kind=like.kind,
         weight=torch.full((out, per_group, *like.weight.shape[2:]), code, dtype=torch.int8),
-        weight_scale=torch.linspace(0.001, 0.002, out),
-        bias=torch.linspace(-1, 1, out),
+        weight_scale=_ramp(0.001, 0.002, out),
+        bias=_ramp(-1, 1, out),
         input_scale=None if like.input_scale is None else _SCALE,
         input_zero_point=None if like.input_scale is None else _ZERO_POINT,
         stride=like.stride,
@@ -60,14 +111,20 @@ def _small(like: QuantizedOp, code: int) -> QuantizedOp:
 def _extremes(op: QuantizedOp) -> Tensor:
     """Three float inputs: every code at the lower end, every code at the upper end, and the two alternating."""
     spatial = [dilation * (size - 1) + 4 for dilation, size in zip(op.dilation, op.weight.shape[2:], strict=True)]
-    codes = torch.zeros(3, op.weight.shape[1] * op.groups, *spatial)
+    codes = torch.zeros(3, op.weight.shape[1] * op.groups, *spatial, dtype=torch.float32)
     codes[1] = 255
     codes[2].view(-1)[::2] = 255
     return (codes - _ZERO_POINT) * _SCALE
 
 
-def kind_of(op: QuantizedOp) -> tuple[object, ...]:
+def _ramp(low: float, high: float, count: int) -> Tensor:
+    return torch.linspace(low, high, count, dtype=torch.float32)
+
+
+def kind_of(op: Op) -> tuple[object, ...]:
     """What `verify` can tell apart: ops that are alike in it need one verification."""
+    if isinstance(op, WeightOnlyOp):
+        return op.kind, op.spec.dtype, op.spec.symmetric, op.spec.granularity, op.bias is None
     grouping = (op.groups > 1, op.groups > 1 and op.weight.shape[1] == 1, _is_depthwise(op))
     is_dynamic = op.input_scale is None
     return op.kind, is_dynamic, tuple(op.weight.shape[2:]), op.stride, op.padding, op.dilation, *grouping

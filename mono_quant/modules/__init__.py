@@ -1,8 +1,32 @@
-"""Quantized layers: plain int8 tensors in, float out, one family a file."""
+"""Quantized layers: plain tensors of codes in, float out, one family a file."""
 
+from mono_quant.modules.attention import QuantizedMultiheadAttention
 from mono_quant.modules.base import QuantizedModule
 from mono_quant.modules.conv import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d
+from mono_quant.modules.embedding import BagOfRows, Rows
+from mono_quant.modules.fast_paths import leave_fast_paths
+from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
 from mono_quant.modules.ties import share_tied
+from mono_quant.modules.to_float import to_float
+from mono_quant.modules.weight_only import WeightOnly, name_clash, weight_only
+from mono_quant.modules.weight_only_linear import LinearByKernel
 
-__all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedLinear", "QuantizedModule", "share_tied"]
+__all__ = [
+    "BagOfRows",
+    "KernelModule",
+    "LinearByKernel",
+    "QuantizedConv1d",
+    "QuantizedConv2d",
+    "QuantizedConv3d",
+    "QuantizedLinear",
+    "QuantizedModule",
+    "QuantizedMultiheadAttention",
+    "Rows",
+    "WeightOnly",
+    "leave_fast_paths",
+    "name_clash",
+    "share_tied",
+    "to_float",
+    "weight_only",
+]

@@ -1,118 +1,128 @@
-"""What all quantized modules share."""
+"""What all quantized modules share: parameters that are stored as codes, and kernels to choose from."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import attrs
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.affine import choose_qparams, dequantize, quantize
-from mono_quant.core.qtypes import UINT8
+from mono_quant.core.encoding import decode
+from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.select import NamedKernel
-from mono_quant.modules.engine import Engine
-from mono_quant.plugin_api.kernel import QuantizedOp
 
-__all__ = ["QuantizedModule"]
+__all__ = ["QuantizedModule", "as_float32", "is_recorded", "is_traced"]
 
 
 class QuantizedModule(nn.Module):
-    """A layer with int8 weights and uint8 inputs, both plain tensors.
+    """A layer with quantized parameters, in plain tensors under the parameters' own names.
 
-    ====================  ========  =====================================================
-    in the ``state_dict``  dtype     shape
-    ====================  ========  =====================================================
-    ``weight``            int8      as the float layer's
-    ``weight_scale``      float32   ``(out,)``
-    ``input_scale``       float32   ``()``, unless each input has its own (dynamic)
-    ``input_zero_point``  int32     ``()``, likewise
-    ``bias``              float     ``(out,)``, where there is one
-    ====================  ========  =====================================================
-
-    The packed weights of the kernels are not part of it: they are dropped by ``load_state_dict``, ``to``, copying and
-    pickling, and made again at the next call. After writing into a tensor of the module by hand, call `repack`.
-    Numbers keep their dtypes whatever ``half()`` or ``to(dtype)`` say; outputs have the dtype of the input.
-
-    Inside ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float
-    operations, which those can trace; it is right to float rounding and has no int8 speed.
+    ``<p>`` holds the codes of parameter ``p``, ``<p>_scale`` and ``<p>_zero_point`` what they stand for; see
+    `mono_quant.plugin_api.WeightSpec` for dtypes and shapes. Those that are floating-point are frozen parameters, so
+    that ``next(model.parameters())`` tells device and dtype as ever; the integers are buffers. ``half()`` and
+    ``to(dtype)`` leave them as they are.
     """
 
-    weight: Tensor
-    weight_scale: Tensor
-    input_scale: Tensor | None
-    input_zero_point: Tensor | None
-    bias: Tensor | None
+    weight_specs: dict[str, WeightSpec]
+    """Quantized parameter → how it is stored; its ``float_dtype`` follows ``half()`` and ``to(dtype)``."""
 
-    def __init__(
-        self,
-        weight: Tensor,
-        weight_scale: Tensor,
-        input_scale: Tensor | None,
-        input_zero_point: Tensor | None,
-        bias: Tensor | None,
-    ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("weight_scale", weight_scale)
-        self.register_buffer("input_scale", input_scale)
-        self.register_buffer("input_zero_point", input_zero_point)
-        self.register_buffer("bias", bias)
-        self.engine = Engine()
+    @property
+    @abstractmethod
+    def kernels_in_use(self) -> tuple[str, ...]:
+        """Names of the kernels in use so far."""
 
+    @abstractmethod
     def use_kernels(self, kernels: tuple[NamedKernel, ...], wanted: str = "auto") -> None:
         """Choose from these kernels from now on."""
-        self.engine = Engine(kernels, wanted)
 
+    @abstractmethod
     def repack(self) -> None:
-        """Pack the weights anew at the next call, after a tensor of the module was written into."""
-        self.engine.clear()
-
-    def dequantized_weight(self, rows: slice = slice(None)) -> Tensor:
-        """The float32 weight that the codes stand for, or some of its rows."""
-        return dequantize(self.weight[rows], self.weight_scale[rows].reshape(-1, *[1] * (self.weight.ndim - 1)))
+        """Let go of what was prepared from the tensors; it is made again at the next call."""
 
     @abstractmethod
-    def op(self) -> QuantizedOp:
-        """The arithmetic of this layer, for the kernels."""
+    def to_float(self, made: dict[int, nn.Parameter]) -> nn.Module:
+        """The plain float layer, with the weights that the codes stand for.
 
-    @abstractmethod
-    def float_op(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The float layer's own function."""
+        Args:
+            made: address of codes → the parameter made of them, so that tied weights stay tied; it is added to.
+        """
 
-    def run(self, x: Tensor) -> Tensor:
-        """The op on a float32 input of the kernels' shape."""
-        if not x.numel():
-            return self.float_op(x, self.dequantized_weight(), None)
-        return self.engine(x.detach(), self.op)
+    def store(self, name: str, stored: Mapping[str, Tensor]) -> None:
+        """Keep the tensors of one quantized parameter."""
+        for suffix, tensor in stored.items():
+            # Not by register_buffer, which refuses a name that is also a property of the class.
+            if tensor.is_floating_point():
+                self._parameters[name + suffix] = nn.Parameter(tensor, requires_grad=False)
+            else:
+                self._buffers[name + suffix] = tensor
 
-    def traceable(self, x: Tensor) -> Tensor:
-        """The same arithmetic in plain float operations."""
-        x = as_float32(x)
-        scale, zero_point = self.input_scale, self.input_zero_point
-        if scale is None or zero_point is None:
-            scale, zero_point = choose_qparams(*torch.aminmax(x), UINT8)
-        x = dequantize(quantize(x, scale, zero_point, UINT8), scale, zero_point)
-        bias = None if self.bias is None else self.bias.float()
-        return self.float_op(x, self.dequantized_weight(), bias)
+    def stored(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one quantized parameter, by suffix: ``""``, ``"_scale"``, ``"_zero_point"``."""
+        return {suffix: self._tensor(name + suffix) for suffix in self.weight_specs[name].suffixes}
+
+    def dequantized(self, name: str = "weight") -> Tensor:
+        """The float32 weight that the codes stand for, of the float parameter's shape."""
+        stored = self.stored(name)
+        return decode(stored, self.weight_specs[name], at_once=is_recorded(*stored.values()))
+
+    def float_parameter(self, name: str, made: dict[int, nn.Parameter]) -> nn.Parameter:
+        """That weight as a parameter of its own dtype; for ``made`` see `to_float`."""
+        place = self._tensor(name).data_ptr() or id(self._tensor(name))  # on meta there are no addresses
+        if place not in made:
+            made[place] = nn.Parameter(self.dequantized(name).to(self.weight_specs[name].dequantized_dtype))
+        return made[place]
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor | None = self._parameters.get(name)
+        tensor = self._buffers.get(name) if tensor is None else tensor
+        if tensor is None:
+            raise AttributeError(f"{type(self).__name__} has lost its tensor {name!r}")
+        return tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's own
-        self.engine.clear()
+        self.repack()
+        kept = {id(tensor) for tensor in self._fixed()}
+        self.weight_specs = {name: _converted(spec, fn) for name, spec in self.weight_specs.items()}
 
         def keeping_dtype(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+            return tensor.to(moved.device) if id(tensor) in kept and moved.dtype != tensor.dtype else moved
 
         return super()._apply(keeping_dtype, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
-        loaded = state_dict.get(f"{prefix}weight")
-        if isinstance(loaded, Tensor) and loaded.dtype != self.weight.dtype:
-            rest[-1].append(  # torch's list of what is wrong
-                f"{prefix}weight is {loaded.dtype}: a quantized layer takes its {self.weight.dtype} codes only"
+    def _fixed(self) -> list[Tensor]:
+        """The tensors whose dtype ``half()`` and ``to(dtype)`` leave alone."""
+        return [tensor for name in self.weight_specs for tensor in self.stored(name).values()]
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's own
+        self.refuse_float(name, value)
+        super().__setattr__(name, value)
+
+    def refuse_float(self, name: str, value: object) -> None:
+        """Refuse a float tensor in place of codes.
+
+        Raises:
+            TypeError: naming the parameter.
+        """
+        spec = vars(self).get("weight_specs", {}).get(name)
+        if spec is not None and isinstance(value, Tensor) and value.dtype != spec.dtype.storage:
+            raise TypeError(
+                f"{name!r} of this {type(self).__name__} is stored as {spec.dtype.storage} codes and cannot be set to "
+                f"a {value.dtype} tensor: set it in the float model and quantize that"
             )
-            return
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        for name, spec in self.weight_specs.items():
+            for suffix, (dtype, _) in spec.layout.items():
+                loaded = state_dict.get(prefix + name + suffix)
+                if isinstance(loaded, Tensor) and loaded.dtype != dtype:
+                    what = f"{dtype} {'numbers' if suffix else 'codes'} only"
+                    # torch's list of what is wrong
+                    rest[-1].append(f"{prefix}{name}{suffix} is {loaded.dtype}: a quantized layer takes its {what}")
+                    return
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.engine.clear()
+        self.repack()
 
 
 def as_float32(x: Tensor) -> Tensor:
@@ -127,5 +137,20 @@ def as_float32(x: Tensor) -> Tensor:
 
 
 def is_traced() -> bool:
-    """Whether torch records this call instead of only running it."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None  # noqa: SLF001 - no typed public way
+    """Whether torch records or transforms this call instead of only running it."""
+    return (  # there is no typed public way
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+def is_recorded(*tensors: Tensor | None) -> bool:
+    """Whether it does, or keeps what is computed from these tensors for a backward pass."""
+    return is_traced() or (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+
+
+def _converted(spec: WeightSpec, fn: Callable[[Tensor], Tensor]) -> WeightSpec:
+    """How a parameter is stored that would itself have become another by ``fn``."""
+    dtype = fn(torch.empty(0, dtype=spec.dequantized_dtype)).dtype
+    return attrs.evolve(spec, float_dtype=str(dtype).removeprefix("torch.")) if dtype.is_floating_point else spec

@@ -1,12 +1,15 @@
 """Quantized ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``."""
 
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS
-from mono_quant.modules.base import QuantizedModule, as_float32, is_traced
+from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
 
 __all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedConvNd"]
@@ -14,47 +17,41 @@ __all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedCo
 FloatConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-class QuantizedConvNd(QuantizedModule):
+class QuantizedConvNd(KernelModule):
     """A convolution with int8 codes; ``(N, C, *spatial)`` or ``(C, *spatial)``, like the float layer.
 
     Kernels pad with real zeros, the same on both sides. Any other padding is done on the float input before.
     """
 
     kind: ClassVar[OpKind]
+    float_class: ClassVar[Callable[..., FloatConv]]
 
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: str | tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: str
-    _kernel_padding: tuple[int, ...]
-    _float_padding: tuple[int, ...]
-
-    @classmethod
-    def like(cls, layer: FloatConv, tensors: dict[str, Tensor | None]) -> Self:
-        """A quantized layer in place of ``layer`` with the given tensors."""
-        self = cls(**tensors)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        layer: FloatConv,
+        spec: WeightSpec,
+        stored: Mapping[str, Tensor],
+        input_spec: TensorSpec,
+        input_qparams: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__(layer, spec, stored, input_spec, input_qparams)
         self.in_channels = layer.in_channels
         self.out_channels = layer.out_channels
-        self.kernel_size = layer.kernel_size
-        self.stride = layer.stride
-        self.padding = layer.padding
-        self.dilation = layer.dilation
+        self.kernel_size: tuple[int, ...] = layer.kernel_size
+        self.stride: tuple[int, ...] = layer.stride
+        self.padding: str | tuple[int, ...] = layer.padding
+        self.dilation: tuple[int, ...] = layer.dilation
         self.groups = layer.groups
         self.padding_mode = layer.padding_mode
         before, after = _sides(layer)
         is_even = layer.padding_mode == "zeros" and before == after
-        self._kernel_padding = before if is_even else (0,) * len(before)
+        self._kernel_padding: tuple[int, ...] = before if is_even else (0,) * len(before)
         # functional.pad counts from the last axis, both sides of an axis together
-        self._float_padding = (
+        self._float_padding: tuple[int, ...] = (
             ()
             if is_even
             else tuple(side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair)
         )
-        return self
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d's parameter
         """``(N, C, *spatial) → (N, out, *spatial)``, or both without N; dtype of the input."""
@@ -87,12 +84,24 @@ class QuantizedConvNd(QuantizedModule):
         conv = FLOAT_CONVOLUTIONS[self.kind]
         return conv(x, weight, bias, self.stride, self._kernel_padding, self.dilation, self.groups)
 
+    def to_float(self, made: dict[int, nn.Parameter]) -> FloatConv:
+        """The float convolution with the weight that the codes stand for."""
+        layer = self.float_class(
+            self.in_channels, self.out_channels, self.kernel_size, stride=self.stride, padding=self.padding,
+            dilation=self.dilation, groups=self.groups, bias=self.bias is not None, padding_mode=self.padding_mode,
+            device="meta",
+        )  # fmt: skip
+        layer.weight = self.float_parameter("weight", made)
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().to(layer.weight.dtype, copy=True))
+        return layer.train(self.training)
+
     def extra_repr(self) -> str:
-        """As the float layers show themselves."""
+        """As the float layers show themselves, and how it is stored."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
-            f"bias={self.bias is not None}, padding_mode={self.padding_mode}"
+            f"bias={self.bias is not None}, padding_mode={self.padding_mode}, {self.weight_specs['weight']}"
         )
 
 
@@ -100,18 +109,21 @@ class QuantizedConv1d(QuantizedConvNd):
     """Quantized ``nn.Conv1d``: ``(N, C, L)``."""
 
     kind = "conv1d"
+    float_class = nn.Conv1d
 
 
 class QuantizedConv2d(QuantizedConvNd):
     """Quantized ``nn.Conv2d``: ``(N, C, H, W)``."""
 
     kind = "conv2d"
+    float_class = nn.Conv2d
 
 
 class QuantizedConv3d(QuantizedConvNd):
     """Quantized ``nn.Conv3d``: ``(N, C, D, H, W)``."""
 
     kind = "conv3d"
+    float_class = nn.Conv3d
 
 
 def _sides(layer: FloatConv) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,33 +1,33 @@
 """Quantized ``nn.Linear``."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mono_quant.modules.base import QuantizedModule, as_float32, is_traced
+from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.kernel_module import KernelModule
+from mono_quant.modules.linear_op import by_token, is_per_token, linear_op
 from mono_quant.plugin_api.kernel import QuantizedOp
 
 __all__ = ["QuantizedLinear"]
 
 
-class QuantizedLinear(QuantizedModule):
-    """``y = x · weightᵀ + bias`` with int8 codes; ``(..., in_features) → (..., out_features)``."""
+class QuantizedLinear(KernelModule):
+    """``y = x · weightᵀ + bias`` with a quantized weight; ``(..., in_features) → (..., out_features)``."""
 
     def __init__(
         self,
-        weight: Tensor,
-        weight_scale: Tensor,
-        input_scale: Tensor | None,
-        input_zero_point: Tensor | None,
-        bias: Tensor | None,
+        layer: nn.Linear,
+        spec: WeightSpec,
+        stored: Mapping[str, Tensor],
+        input_spec: TensorSpec,
+        input_qparams: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        super().__init__(weight, weight_scale, input_scale, input_zero_point, bias)
-        self.out_features, self.in_features = weight.shape
-
-    @classmethod
-    def like(cls, layer: nn.Linear, tensors: dict[str, Tensor | None]) -> "QuantizedLinear":
-        """A quantized layer in place of ``layer`` with the given tensors."""
-        del layer  # its whole configuration is in the shape of the weight
-        return cls(**tensors)  # type: ignore[arg-type]
+        super().__init__(layer, spec, stored, input_spec, input_qparams)
+        self.out_features, self.in_features = spec.shape
+        self._is_per_token = is_per_token(input_spec)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear's parameter
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
@@ -35,24 +35,32 @@ class QuantizedLinear(QuantizedModule):
             return self.traceable(input).to(input.dtype)
         if input.shape[-1] != self.in_features:
             raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(input.shape)}")
-        y = self.run(as_float32(input.reshape(-1, self.in_features)))
+        x = as_float32(input.reshape(-1, self.in_features))
+        y = self._by_token(x) if self._is_per_token else self.run(x)
         return y.reshape(*input.shape[:-1], self.out_features).to(input.dtype)
+
+    def _by_token(self, x: Tensor) -> Tensor:
+        """Each row with its own range."""
+        return by_token(x, self.bias, self.input_spec, self.run) if x.numel() else self.run(x)
 
     def op(self) -> QuantizedOp:
         """The arithmetic, for the kernels."""
-        return QuantizedOp(
-            kind="linear",
-            weight=self.weight,
-            weight_scale=self.weight_scale,
-            bias=None if self.bias is None else self.bias.float(),
-            input_scale=None if self.input_scale is None else float(self.input_scale),
-            input_zero_point=None if self.input_zero_point is None else int(self.input_zero_point),
-        )
+        qparams = (self.input_scale, self.input_zero_point)
+        return linear_op(self.weight, self.weight_scale, self.bias, self.input_spec, qparams)
 
     def float_op(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``nn.Linear``'s function."""
         return functional.linear(x, weight, bias)
 
+    def to_float(self, made: dict[int, nn.Parameter]) -> nn.Linear:
+        """The ``nn.Linear`` with the weight that the codes stand for."""
+        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        layer.weight = self.float_parameter("weight", made)
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().to(layer.weight.dtype, copy=True))
+        return layer.train(self.training)
+
     def extra_repr(self) -> str:
-        """As ``nn.Linear`` shows itself."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        """As ``nn.Linear`` shows itself, and how it is stored."""
+        shape = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return f"{shape}, {self.weight_specs['weight']}"

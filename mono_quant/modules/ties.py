@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
+from mono_quant.core.tensors import same_bits
 from mono_quant.modules.base import QuantizedModule
 
 __all__ = ["share_tied"]
-
-_BECAME = {"weight": ("weight", "weight_scale"), "bias": ("bias",)}
-"""Parameter of the float layer → tensors of the quantized one that follow from it alone."""
 
 
 def share_tied(floats: Mapping[str, nn.Module], quantized: Mapping[str, nn.Module]) -> None:
@@ -20,19 +17,30 @@ def share_tied(floats: Mapping[str, nn.Module], quantized: Mapping[str, nn.Modul
         floats: float layers by name, as they were converted.
         quantized: what they became, by the same names.
     """
-    first: dict[int, QuantizedModule] = {}
+    first: dict[int, tuple[QuantizedModule, str]] = {}
     for name, layer in quantized.items():
         if not isinstance(layer, QuantizedModule):
             continue
         for role, parameter in floats[name].named_parameters(recurse=False):
-            other = first.setdefault(id(parameter), layer)
+            other, its_role = first.setdefault(id(parameter), (layer, role))
             if other is not layer:
-                _share(other, layer, _BECAME.get(role, ()))
+                _share(_became(other, its_role), layer, role)
 
 
-def _share(kept: QuantizedModule, layer: QuantizedModule, names: tuple[str, ...]) -> None:
-    for name in names:
-        ours: Tensor | None = getattr(layer, name)
-        theirs: Tensor | None = getattr(kept, name)
-        if ours is not None and theirs is not None and ours.dtype == theirs.dtype and torch.equal(ours, theirs):
-            setattr(layer, name, theirs)
+def _share(others: Mapping[str, Tensor], layer: QuantizedModule, role: str) -> None:
+    """All of a parameter's tensors or none: the same codes with another scale are another weight."""
+    ours = _became(layer, role)
+    if ours.keys() == others.keys() and all(same_bits(ours[suffix], others[suffix]) for suffix in ours):
+        for suffix, tensor in others.items():
+            if isinstance(tensor, nn.Parameter):
+                layer._parameters[role + suffix] = tensor
+            else:
+                layer._buffers[role + suffix] = tensor
+
+
+def _became(layer: QuantizedModule, role: str) -> dict[str, Tensor]:
+    """The tensors that a parameter of the float layer has become, by suffix."""
+    if role in layer.weight_specs:
+        return layer.stored(role)
+    tensor = layer._parameters.get(role)
+    return {} if tensor is None else {"": tensor}

@@ -3,10 +3,10 @@
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import Format
-from mono_quant.plugin_api.kernel import Kernel, OpKind, QuantizedOp, Support
+from mono_quant.plugin_api.kernel import Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
 from mono_quant.plugin_api.markers import API_VERSION, hookimpl
 from mono_quant.plugin_api.observer import Observer
-from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec
+from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec, WeightSpec
 from mono_quant.plugin_api.scheme import Scheme
 from mono_quant.plugin_api.source import Batch, Source
 from mono_quant.plugin_api.specs import (
@@ -38,6 +38,7 @@ __all__ = [
     "LayerPlan",
     "Observer",
     "ObserverSpec",
+    "Op",
     "OpKind",
     "Plan",
     "PlanEntry",
@@ -54,5 +55,7 @@ __all__ = [
     "ValidationFinding",
     "Validator",
     "ValidatorSpec",
+    "WeightOnlyOp",
+    "WeightSpec",
     "hookimpl",
 ]

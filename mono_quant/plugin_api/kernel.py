@@ -1,7 +1,7 @@
 """Kernels: the integer arithmetic of one quantized layer on one machine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Literal, Self
 
@@ -9,12 +9,14 @@ import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.core.affine import choose_qparams
+from mono_quant.core.affine import choose_qparams_of
 from mono_quant.core.blocks import row_blocks
+from mono_quant.core.encoding import decode
 from mono_quant.core.qtypes import UINT8
+from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.core.weights import is_pair_safe
 
-__all__ = ["Kernel", "OpKind", "QuantizedOp", "Support"]
+__all__ = ["Kernel", "Op", "OpKind", "QuantizedOp", "Support", "WeightOnlyOp"]
 
 OpKind = Literal["linear", "conv1d", "conv2d", "conv3d"]
 
@@ -52,8 +54,8 @@ class QuantizedOp:
         """Scale and zero point of one float32 input."""
         if self.input_scale is not None and self.input_zero_point is not None:
             return self.input_scale, self.input_zero_point
-        scale, zero_point = choose_qparams(*torch.aminmax(x), UINT8)
-        return float(scale), int(zero_point)
+        low, high = torch.aminmax(x)
+        return choose_qparams_of(float(low), float(high), UINT8)
 
     @cached_property
     def is_pair_safe(self) -> bool:
@@ -66,6 +68,30 @@ class QuantizedOp:
         rows = self.weight.reshape(self.weight.shape[0], -1)
         sums = (int(rows[block].abs().sum(dim=1, dtype=torch.int64).max()) for block in row_blocks(rows))
         return 255 * max(sums, default=0)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class WeightOnlyOp:
+    """A linear layer of which only the weight is quantized: ``x · weightᵀ + bias`` with a float input.
+
+    Args:
+        stored: the tensors of the weight ``(out, in)``, by suffix: ``""``, ``"_scale"``, ``"_zero_point"``.
+        spec: how they store it.
+        bias: float32 ``(out,)`` or None.
+    """
+
+    kind: Literal["weight-only-linear"] = attrs.field(default="weight-only-linear", init=False)
+    stored: Mapping[str, Tensor]
+    spec: WeightSpec
+    bias: Tensor | None
+
+    def weight(self) -> Tensor:
+        """The float32 weight that the codes stand for, made anew at each call."""
+        return decode(self.stored, self.spec)
+
+
+Op = QuantizedOp | WeightOnlyOp
+"""What a kernel may be asked to run; it says no to a ``kind`` that it does not know."""
 
 
 @attrs.frozen
@@ -89,10 +115,13 @@ class Kernel(ABC):
     pairs_int16: bool = False
     """Whether it adds two products in int16 on this CPU, so that it is exact only for pair-safe weights."""
 
+    precision: torch.dtype = torch.float32
+    """The float type that it rounds inputs and outputs to; it must equal the reference but for that rounding."""
+
     @abstractmethod
-    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+    def supports(self, op: Op, device: torch.device) -> Support:
         """Whether it runs ``op`` on ``device`` here and now, found by looking or trying, never by a version number."""
 
     @abstractmethod
-    def pack(self, op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """Prepare the weights; the result maps the float32 input of the op's kind to its float32 output."""

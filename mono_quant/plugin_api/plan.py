@@ -5,32 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 from attrs.validators import instance_of
 
-from mono_quant.core.granularity import Granularity, as_granularity
-from mono_quant.core.qtypes import QType, as_qtype
+from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
-__all__ = ["Keep", "LayerPlan", "Plan", "PlanEntry", "Removed", "Rewrite", "TensorSpec"]
-
-
-def _granularity(value: "Granularity | str") -> Granularity:
-    return as_granularity(value) if isinstance(value, str) else value
-
-
-@attrs.frozen(kw_only=True)
-class TensorSpec:
-    """How one tensor is quantized.
-
-    Args:
-        dtype: type of the codes.
-        symmetric: whether the range is centred on zero.
-        granularity: which elements share a scale; also as text, ``"per-channel(0)"``.
-    """
-
-    dtype: QType = attrs.field(converter=as_qtype)
-    symmetric: bool = attrs.field(validator=instance_of(bool))
-    granularity: Granularity = attrs.field(converter=_granularity)
-
-    def __str__(self) -> str:
-        return f"{self.dtype.name} {'symmetric' if self.symmetric else 'asymmetric'} {self.granularity}"
+__all__ = ["Keep", "LayerPlan", "Plan", "PlanEntry", "Removed", "Rewrite", "TensorSpec", "WeightSpec"]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,23 +16,24 @@ class LayerPlan:
 
     Args:
         name: qualified name of the layer in its model.
-        layer_type: class name of the float layer.
+        layer_type: class name of the float layer; empty where only tensors were known.
         scheme: registry name of the scheme.
-        weight: how the weight is quantized.
-        weight_shape: its shape.
-        has_bias: whether the quantized layer has a bias.
-        input: how the input is quantized; None when it is not, and then no data is needed.
+        weights: parameter name → how it is stored.
+        input: how the input is quantized; None when it stays float.
         quantized_bytes: bytes that the quantized layer will take in memory and on disk.
     """
 
     name: str
     layer_type: str
     scheme: str
-    weight: TensorSpec
-    weight_shape: tuple[int, ...]
-    has_bias: bool
+    weights: dict[str, WeightSpec]
     input: TensorSpec | None
     quantized_bytes: int
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the range of its input must be known before it can be converted."""
+        return self.input is not None and not self.input.is_dynamic
 
 
 @attrs.frozen
@@ -178,7 +156,8 @@ class Plan:
 
 def _decision_text(decision: LayerPlan | Keep | Removed) -> str:
     if isinstance(decision, LayerPlan):
-        return f"{decision.scheme}: weight {decision.weight}"
+        weights = " and ".join(dict.fromkeys(map(str, decision.weights.values())))
+        return f"{decision.scheme}: weight {weights}, input {decision.input or 'float'}"
     if isinstance(decision, Removed):
         return f"folded into {decision.into} by {decision.algorithm}"
     return f"float: {decision.reason}"

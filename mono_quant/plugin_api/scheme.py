@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from mono_quant.plugin_api.observer import Observer
-from mono_quant.plugin_api.plan import Keep, LayerPlan
+from mono_quant.plugin_api.plan import Keep, LayerPlan, WeightSpec
 
 __all__ = ["Scheme"]
 
@@ -16,7 +16,21 @@ class Scheme(ABC):
 
     @abstractmethod
     def plan(self, name: str, module: nn.Module) -> LayerPlan | Keep:
-        """Decide on one module from its type and shapes alone: no data is read, nothing is changed."""
+        """Decide on one module from its type and shapes alone: no data is read, nothing is changed.
+
+        A plan whose ``input`` is None promises that the quantized layer's parameters still read as float, for what
+        looks at them from outside the layer.
+        """
+
+    def plan_tensor(self, name: str, weight: Tensor) -> WeightSpec | Keep:
+        """Decide on one tensor of a checkpoint, of which no module is known; by default it is kept.
+
+        Args:
+            name: of the tensor, ``"encoder.fc.weight"``.
+            weight: on ``meta``: its dtype and shape alone.
+        """
+        del name, weight
+        return Keep(f"{type(self).__name__} quantizes the layers of a model and cannot work on a checkpoint alone")
 
     @abstractmethod
     def convert(self, module: nn.Module, plan: LayerPlan, statistics: Mapping[str, Observer]) -> nn.Module:
@@ -30,4 +44,8 @@ class Scheme(ABC):
 
     @abstractmethod
     def restore(self, module: nn.Module, plan: LayerPlan) -> nn.Module:
-        """The quantized layer with empty tensors on the ``meta`` device, for those of a file to be assigned."""
+        """The quantized layer with empty tensors on the ``meta`` device, for those of a file to be assigned.
+
+        Raises:
+            UnsupportedLayerError: when this module cannot become that layer.
+        """

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from .page import page
+from .speed import BATCHES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "measurements.md"
 MODELS = ("minilm", "efficientnet", "crepe", "mlp")
@@ -23,6 +24,8 @@ WITHOUT_VNNI = {
     "ATEN_CPU_CAPABILITY": "avx2",
 }
 """An environment in which torch's kernels do what they do on a CPU that has AVX2 and no VNNI."""
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""An environment in which glibc gives freed tensors back to the system, so that memory in use can be seen."""
 
 
 def measured(part: str, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, object]:
@@ -51,8 +54,9 @@ def main() -> None:
         },
         "models": {name: measured("real_model", name) for name in MODELS},
         "models_without_vnni": {name: measured("real_model", name, environment=WITHOUT_VNNI) for name in MODELS},
+        "speed": {name: measured("speed", name) for name in BATCHES},
         "calibration": {name: measured("calibration", name) for name in MODELS},
-        "memory": {name: measured("memory", name) for name in MODELS},
+        "memory": {name: measured("memory", name, environment=GIVES_BACK) for name in MODELS},
         "imports": measured("imports"),
     }
     output.write_text(page(results), encoding="utf-8")

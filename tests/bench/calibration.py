@@ -29,9 +29,9 @@ def main(name: str) -> dict[str, object]:
         observers = {
             layer: quantizer.components.observer_for(layer, modules[layer], decision.input)
             for layer, decision in plan.layers.items()
-            if decision.input is not None
+            if decision.needs_data and decision.input is not None
         }
-        watch = DataFlowRecorder(model, _with_tensors(modules)) if with_flow else None
+        watch = DataFlowRecorder(model, _with_tensors(modules, plan)) if with_flow else None
         feed(model, iter(batches), observers, num_samples=8, show_progress=False, length=8, watch=watch)
 
     bare_ms, observed_ms = alternate(lambda _: bare(), lambda _: observed(with_flow=False), lambda: None, budget_s=5)

@@ -6,6 +6,7 @@ activations (the peak of a bare forward pass).
 """
 
 import json
+import math
 import sys
 import threading
 import time
@@ -62,7 +63,8 @@ def main(name: str) -> dict[str, object]:
     with Peak() as quantize:
         result = Quantizer(show_progress=False).quantize(model, batches)
     tensors = calculate_model_size(result.model)[0]
-    packed = sum(m.weight.numel() for m in result.model.modules() if isinstance(m, QuantizedModule)) / _MB
+    layers = [module for module in result.model.modules() if isinstance(module, QuantizedModule)]
+    packed = sum(math.prod(spec.shape) for layer in layers for spec in layer.weight_specs.values()) / _MB
     return {
         "float_mb": calculate_model_size(model)[0],
         "tensors_mb": tensors,

@@ -19,6 +19,7 @@ class Workload:
     load: Callable[[], nn.Module]
     calibration: Callable[[], list[ModelInput]]
     example: Callable[[int], ModelInput]
+    held_back: Callable[[], ModelInput]
     score: Callable[[nn.Module, nn.Module], dict[str, float]] | None
 
 
@@ -26,10 +27,15 @@ def workload(name: str) -> Workload:
     """The workload of that name."""
     if name == "mlp":
         return Workload(
-            "mlp", _mlp, lambda: [torch.randn(64, 1024) for _ in range(16)], lambda n: torch.randn(n, 1024), None
+            name="mlp",
+            load=_mlp,
+            calibration=lambda: [torch.randn(64, 1024) for _ in range(16)],
+            example=lambda n: torch.randn(n, 1024),
+            held_back=lambda: torch.randn(16, 1024, generator=torch.Generator().manual_seed(1)),
+            score=None,
         )
     model = next(model for model in REAL_MODELS if model.name == name)
-    return Workload(name, model.load, model.calibration, model.example, model.score)
+    return Workload(name, model.load, model.calibration, model.example, model.held_back, model.score)
 
 
 def _mlp() -> nn.Module:

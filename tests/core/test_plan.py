@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from module_trees import byte_count, models, own_parameters, paths
 from torch import nn
 
-from mono_quant.core.plan import make_plan, refuse_empty
-from mono_quant.core.schemes import Int8Static
+from mono_quant.core.plan import Decide, make_plan, refuse_empty
+from mono_quant.core.schemes import Int8Dynamic, Int8Static, Int8WeightOnly
 from mono_quant.errors import ConfigurationError
-from mono_quant.plugin_api import Keep, Plan
+from mono_quant.plugin_api import Keep, LayerPlan, Plan, Scheme
 
 
 def int8_plan(model: nn.Module) -> Plan:
@@ -84,33 +84,62 @@ def test_the_printed_ledger_has_one_line_an_entry_and_the_sums(model: nn.Module)
     assert f"{plan.parameter_bytes:,} bytes" in lines[-1]
 
 
-@pytest.mark.parametrize(
+def with_attention_by(scheme: Scheme | None, others: Scheme) -> Decide:
+    """One scheme for attention itself, None to keep it in float, and one for all other layers."""
+
+    def decide(name: str, module: nn.Module) -> LayerPlan | Keep:
+        of = scheme if isinstance(module, nn.MultiheadAttention) else others
+        return Keep("not wanted") if of is None else of.plan(name, module)
+
+    return decide
+
+
+ATTENDING = pytest.mark.parametrize(
     "block",
-    [nn.MultiheadAttention(8, 2), nn.TransformerEncoderLayer(8, 2, 16)],
+    [nn.MultiheadAttention(8, 2), nn.TransformerEncoderLayer(8, 2, 16), nn.TransformerDecoderLayer(8, 2, 16)],
     ids=lambda block: type(block).__name__,
 )
-def test_layers_inside_a_block_that_reads_their_weights_itself_are_kept_with_the_reason(block: nn.Module):
+
+
+@ATTENDING
+@pytest.mark.parametrize("attention", [None, Int8WeightOnly()], ids=["float", "another-scheme"])
+@pytest.mark.parametrize("scheme", [Int8Static(), Int8Dynamic()], ids=["static", "dynamic"])
+def test_layers_that_attention_reads_itself_are_kept_with_the_reason(
+    block: nn.Module, attention: Scheme | None, scheme: Scheme
+):
     model = nn.Sequential(nn.Linear(8, 8), nn.ModuleDict({"block": block}))
-    plan = int8_plan(model)
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "0"]
-    assert list(plan.layers) == ["0"]
-    assert linears
-    for name in linears:
-        reader = "MultiheadAttention" if "out_proj" in name else "TransformerEncoderLayer"
-        assert re.fullmatch(rf"{reader} '1\.block.*' may read its weight without calling it", plan.kept[name])
+    plan = make_plan(model, with_attention_by(attention, scheme))
+    read = [name for name in dict(model.named_modules()) if name.endswith("out_proj")]
+    assert read
+    assert not set(read) & set(plan.layers)
+    for name in read:
+        reason = rf"MultiheadAttention '{re.escape(name.removesuffix('.out_proj'))}' may read its weight without.*"
+        assert re.fullmatch(reason, plan.kept[name])
 
 
-def test_a_layer_that_an_attention_block_shares_is_kept_under_its_other_name_too():
+@ATTENDING
+@pytest.mark.parametrize("scheme", [Int8Static(), Int8Dynamic(), Int8WeightOnly()], ids=lambda scheme: scheme.name)
+def test_attention_is_quantized_together_with_the_layer_that_it_reads(block: nn.Module, scheme: Scheme):
+    plan = make_plan(nn.ModuleDict({"block": block}), scheme.plan)
+    attention = {n for n, m in block.named_modules(prefix="block") if isinstance(m, nn.MultiheadAttention)}
+    linears = {n for n, m in block.named_modules(prefix="block") if isinstance(m, nn.Linear)}
+    assert {f"{name}.out_proj" for name in attention} < attention | linears
+    assert set(plan.layers) == attention | linears
+
+
+@ATTENDING
+def test_layers_whose_weights_read_as_float_may_be_read_by_attention_in_float(block: nn.Module):
+    plan = make_plan(nn.ModuleDict({"block": block}), with_attention_by(None, Int8WeightOnly()))
+    assert set(plan.layers) == {n for n, m in block.named_modules(prefix="block") if isinstance(m, nn.Linear)}
+
+
+@pytest.mark.parametrize("scheme", [Int8Static(), Int8Dynamic()], ids=["static", "dynamic"])
+def test_a_layer_that_an_attention_block_shares_is_kept_under_its_other_name_too(scheme: Scheme):
     model = nn.Module()
     model.first = nn.modules.linear.NonDynamicallyQuantizableLinear(8, 8)
     model.attention = nn.MultiheadAttention(8, 2)
     model.attention.out_proj = model.first
-    assert "may read its weight" in int8_plan(model).kept["first"]
-
-
-def test_layers_of_a_transformer_decoder_are_quantized_but_for_attention():
-    plan = int8_plan(nn.TransformerDecoderLayer(8, 2, 16))
-    assert set(plan.layers) == {"linear1", "linear2"}
+    assert "may read its weight" in make_plan(model, with_attention_by(None, scheme)).kept["first"]
 
 
 def test_a_scripted_layer_is_kept():

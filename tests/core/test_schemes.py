@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from mono_quant.core.granularity import PerChannel, PerTensor
 from mono_quant.core.observers import MinMaxObserver
-from mono_quant.core.qtypes import UINT8
+from mono_quant.core.qtypes import INT8, UINT8
 from mono_quant.core.schemes import Int8Dynamic, Int8Static
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
 from mono_quant.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear, QuantizedModule
-from mono_quant.plugin_api.plan import Keep, LayerPlan
+from mono_quant.plugin_api.plan import Keep, LayerPlan, TensorSpec, WeightSpec
 
 LAYERS = {
     QuantizedLinear: lambda **options: nn.Linear(6, 9, **options),
@@ -46,9 +47,17 @@ def test_it_plans_and_converts_every_layer_type(
     layer = make(bias=bias)
     plan, module = plan_of(layer), convert(layer)
     assert (plan.name, plan.layer_type, plan.scheme) == ("some.layer", type(layer).__name__, "int8-static")
-    assert (plan.weight_shape, plan.has_bias) == (tuple(layer.weight.shape), bias)
-    assert plan.input is not None
-    assert plan.input.dtype == UINT8
+    assert plan.weights == {
+        "weight": WeightSpec(
+            dtype=INT8,
+            symmetric=True,
+            granularity=PerChannel(0),
+            shape=tuple(layer.weight.shape),
+        )
+    }
+    assert plan.input == TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor())
+    assert plan.needs_data
+    assert ("bias" in module.state_dict()) == bias
     assert type(module) is quantized_type
     assert plan.quantized_bytes == sum(t.numel() * t.element_size() for t in module.state_dict().values())
 
@@ -78,7 +87,7 @@ def test_it_leaves_the_float_layer_as_it_is(quantized_type: type[QuantizedModule
 
 
 def test_a_plan_needs_no_numbers():
-    assert plan_of(nn.Linear(6, 9, device="meta")).weight_shape == (9, 6)
+    assert plan_of(nn.Linear(6, 9, device="meta")).weights["weight"].shape == (9, 6)
 
 
 def test_a_computed_bias_is_taken_as_it_is():
@@ -122,7 +131,8 @@ def test_the_dynamic_scheme_is_for_linear_only():
     assert scheme.plan("c", nn.Conv1d(1, 1, 1)) == Keep("int8-dynamic does not quantize Conv1d")
     plan = scheme.plan("l", nn.Linear(6, 9))
     assert isinstance(plan, LayerPlan)
-    assert plan.input is None
+    assert plan.input == TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor(), is_dynamic=True)
+    assert not plan.needs_data
     module = scheme.convert(nn.Linear(6, 9), plan, {})
-    assert list(module.state_dict()) == ["weight", "weight_scale", "bias"]
+    assert set(module.state_dict()) == {"weight", "weight_scale", "bias"}
     assert plan.quantized_bytes == sum(t.numel() * t.element_size() for t in module.state_dict().values())

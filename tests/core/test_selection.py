@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 
 import pytest
 from torch import nn
@@ -9,6 +10,15 @@ from mono_quant.errors import ConfigurationError
 
 class Projection(nn.Linear):
     pass
+
+
+class Linear(nn.Module):
+    """Has the name of a class of torch, and nothing else of it."""
+
+
+class Outer:
+    class Inner(Projection):
+        pass
 
 
 MODEL = nn.Sequential()
@@ -37,6 +47,9 @@ def matched(pattern: Pattern, model: nn.Module = MODEL) -> set[str]:
         (nn.Linear, {"encoder.0", "encoder.2"}),
         (Projection, {"encoder.2"}),
         ("type:Linear", {"encoder.0", "encoder.2"}),
+        ("type:torch.nn.modules.linear.Linear", {"encoder.0", "encoder.2"}),
+        ("type:torch.nn.Linear", set()),
+        ("type:linear.Linear", set()),
         ("type:Conv1d", {"head"}),
         ("type:linear", set()),
         ("Linear", set()),
@@ -62,8 +75,55 @@ def test_of_several_patterns_the_first_that_names_a_layer_by_any_of_its_names_wi
     assert first_match(patterns, iter(["b.fc", "other.name"]), nn.Linear(1, 1)) == expected
 
 
-def test_a_class_is_kept_as_text():
-    assert as_text(nn.Conv2d) == "type:Conv2d"
+def test_a_class_is_kept_by_its_full_name():
+    assert as_text(nn.Conv2d) == "type:torch.nn.modules.conv.Conv2d"
+    assert as_text(Outer.Inner) == f"type:{__name__}.Outer.Inner"
+
+
+TWO_OF_A_NAME = nn.ModuleDict({"mine": Linear(), "theirs": nn.Linear(1, 1), "derived": Outer.Inner(1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        (Linear, {"mine"}),
+        (nn.Linear, {"theirs", "derived"}),
+        (Projection, {"derived"}),
+        (Outer.Inner, {"derived"}),
+        ("type:Linear", {"mine", "theirs", "derived"}),
+        ("type:Inner", {"derived"}),
+        (f"type:{__name__}.Linear", {"mine"}),
+    ],
+)
+def test_a_class_is_not_taken_for_another_one_of_the_same_name(pattern: Pattern, names: set[str]):
+    assert matched(pattern, TWO_OF_A_NAME) == names
+
+
+def test_a_class_made_in_a_function_is_told_from_one_made_in_another():
+    def one() -> type[nn.Module]:
+        class Local(nn.Module):
+            pass
+
+        return Local
+
+    def other() -> type[nn.Module]:
+        class Local(nn.Module):
+            pass
+
+        return Local
+
+    model = nn.Sequential(one()(), other()())
+    assert matched(one(), model) == {"0"}
+    assert matched("type:Local", model) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    "parametrized", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_layer_with_a_computed_weight_is_still_of_its_class(parametrized: Callable[[nn.Module], nn.Module]):
+    layer = parametrized(nn.Linear(3, 3))
+    assert type(layer) is not nn.Linear
+    assert matched(nn.Linear, layer) == matched("type:Linear", layer) == {""}
 
 
 @pytest.mark.parametrize("pattern", ["encoder.*", "re:a|b", "type:Linear", ""])

@@ -74,6 +74,7 @@ def test_the_api_reference_names_every_quantized_layer():
         mono_quant.QuantizationConfig,
         mono_quant.QuantizationInfo,
         mono_quant.QuantizationResult,
+        mono_quant.QuantizedCheckpoint,
         mono_quant.ValidationResult,
     ],
 )
@@ -81,7 +82,10 @@ def test_the_api_reference_names_every_part_of_a_class(cls: type):
     assert parts(cls) - {"of"} - named_in("api.md") == set()
 
 
-@pytest.mark.parametrize("command", ["", "quantize", "plan", "inspect", "plugins", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "quantize", "plan", "inspect", "validate", "compare", "dequantize", "recipe", "bench", "plugins", "demo"],
+)
 def test_the_command_reference_names_every_option(command: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main([*command.split(), "--help"])

@@ -30,6 +30,17 @@ def quantized() -> nn.Module:
     return copy.deepcopy(_quantized())
 
 
+@cache
+def _weight_only(scheme: str) -> nn.Module:
+    options = {"name": scheme, **({"group_size": 4} if scheme.startswith("int4") else {})}
+    return quantize(original(), None, scheme=options, exclude=["2"], validators=()).model
+
+
+def weight_only(scheme: str = "int4-weight-only") -> nn.Module:
+    """The same, and only the weight of ``"0"`` is quantized; 4-bit ones in groups of 4, asymmetric."""
+    return copy.deepcopy(_weight_only(scheme))
+
+
 def layer(model: nn.Module) -> QuantizedLinear:
     return model[0]
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from planted import context, layer, only, original, quantized
+from planted import context, layer, only, original, quantized, weight_only
 from small_models import FEATURES, run
 from torch import Tensor, nn
 
 from mono_quant.io.checks import LoadRunValidator, SizeValidator, SqnrValidator, WeightRangeValidator
 
 Harm = Callable[[nn.Module], object]
+WEIGHT_ONLY = ["int8-weight-only", "int4-weight-only", "float8-weight-only", "float16", "bfloat16"]
 
 
 def decibels(signal: Tensor, approximation: Tensor) -> float:
@@ -56,6 +57,42 @@ def test_a_number_out_of_range_is_found_by_its_name(harm: Harm, words: str):
     assert re.search(words, finding.message)
 
 
+@pytest.mark.parametrize("scheme", WEIGHT_ONLY)
+def test_nothing_is_wrong_with_a_sound_model_of_quantized_weights(scheme: str):
+    for validator in (SqnrValidator(), SizeValidator(), WeightRangeValidator(), LoadRunValidator()):
+        findings = validator.validate(context(weight_only(scheme), batch=batch()))
+        assert {finding.status for finding in findings} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda m: layer(m).weight_scale[3:4].fill_(0), "0.weight_scale is not finite and positive"),
+        (lambda m: layer(m).weight_scale[3:4].fill_(math.nan), "0.weight_scale is not finite and positive"),
+        (lambda m: layer(m).weight_zero_point[3:4].fill_(8), r"0.weight_zero_point is outside \[-8, 7\]"),
+        (lambda m: layer(m).weight_zero_point[3:4].fill_(-9), r"0.weight_zero_point is outside \[-8, 7\]"),
+        (lambda m: layer(m).bias[:1].fill_(math.inf), "0.bias is not finite"),
+    ],
+)
+def test_a_number_out_of_range_is_found_in_groups_of_weights_too(harm: Harm, words: str):
+    model = weight_only()
+    with torch.no_grad():
+        harm(model)
+    finding = only(WeightRangeValidator().validate(context(model)), "weight-range")
+    assert finding.status == "failed"
+    assert re.search(words, finding.message)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.half], ids=str)
+def test_a_code_that_is_a_float_and_not_finite_is_found(dtype: torch.dtype):
+    model = weight_only("float8-weight-only" if dtype.itemsize == 1 else "float16")
+    codes = dict(model.named_parameters())["0.weight"]
+    assert codes.dtype == dtype
+    codes.data.view(-1)[5:6].copy_(torch.tensor([math.nan]))
+    finding = only(WeightRangeValidator().validate(context(model)), "weight-range")
+    assert (finding.status, finding.message) == ("failed", "0.weight is not finite")
+
+
 def test_all_numbers_out_of_range_are_named():
     model = quantized()
     layer(model).weight.view(-1)[0] = -128
@@ -80,6 +117,14 @@ def test_the_sqnr_of_weights_and_output_is_that_of_the_formula():
     # the product of code and scale is rounded to float32 once: 2^-24 of it, against steps of 2^-7
     assert only(findings, "weight-sqnr").value == pytest.approx(decibels(original()[0].weight, weight), abs=1e-3)
     assert only(findings, "output-sqnr").value == pytest.approx(decibels(run(original(), x), run(model, x)), abs=1e-9)
+
+
+@pytest.mark.parametrize("scheme", WEIGHT_ONLY)
+def test_the_sqnr_of_quantized_weights_is_that_of_the_weight_as_it_reads(scheme: str):
+    model = weight_only(scheme)
+    finding = only(SqnrValidator().validate(context(model)), "weight-sqnr")
+    assert finding.layers.keys() == {"0"}
+    assert finding.value == pytest.approx(decibels(original()[0].weight, layer(model).weight), abs=1e-9)
 
 
 def test_an_output_sqnr_below_the_minimum_fails():

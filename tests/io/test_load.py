@@ -149,7 +149,7 @@ class Other(Everything):
         (lambda: Other(more=nn.Linear(1, 1)), r"missing \['more.bias', 'more.weight'\]"),
         (
             lambda: Other(up=nn.Linear(FEATURES, FEATURES, bias=False)),
-            "'up' has no bias in the model and a bias in the file",
+            r"missing \[\], unexpected \['up.bias'\]",
         ),
         (lambda: quantize(Everything(), inputs()).model, "'conv' is QuantizedConv1d|cannot be repeated"),
     ],

@@ -1,15 +1,16 @@
 """Validating a pair of models: the record of what was found, and what a failure does."""
 
 import math
+import sys
 import warnings
 
 import pytest
 import torch
 from planted import layer, original, quantized
-from small_models import FEATURES, images, quantize
+from small_models import FEATURES, ConvNet, images, quantize
 from torch import nn
 
-from mono_quant import Batch, ValidationResult, validate_quantization
+from mono_quant import Batch, Quantizer, ValidationResult, static_quantize, validate_quantization
 from mono_quant.errors import ConfigurationError, QuantizationWarning, ValidationError
 from mono_quant.io.validation import calculate_model_size, calculate_sqnr
 from mono_quant.plugin_api import ValidationFinding
@@ -49,6 +50,25 @@ def test_a_failure_can_be_a_warning():
         result = validate_quantization(original(), broken(), on_failure="warn")
     assert not result.weight_range_valid
     assert len(caught) == 1
+
+
+def test_the_warning_points_at_the_line_that_validates():
+    with pytest.warns(QuantizationWarning) as caught:
+        validate_quantization(original(), broken(), on_failure="warn")
+    line = sys._getframe().f_lineno - 1
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, line)]
+
+
+def test_the_warning_of_the_pipeline_points_at_the_line_that_quantizes():
+    options = {"validators": [{"name": "sqnr", "minimum": 500.0}], "on_failure": "warn"}
+    quantizer, data = Quantizer(**options), images()
+    with pytest.warns(QuantizationWarning) as caught:
+        quantizer.quantize(ConvNet(), data)
+    line = sys._getframe().f_lineno - 1
+    with pytest.warns(QuantizationWarning) as also_caught:
+        static_quantize(ConvNet(), data, **options)
+    found = [(warning.filename, warning.lineno) for warning in [*caught, *also_caught]]
+    assert found == [(__file__, line), (__file__, line + 3)]
 
 
 def test_a_failure_can_be_ignored_and_is_still_recorded():

@@ -17,6 +17,7 @@ from mono_quant.errors import ArtifactError
 from mono_quant.io.atomic import replacing
 
 SCRIPT = Path(__file__).with_name("full_disk.py")
+UNREADABLE = Path(__file__).with_name("unreadable_folder.py")
 SUFFIXES = pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 STATE = {"x": torch.arange(4)}
 
@@ -86,6 +87,12 @@ def test_a_model_that_the_format_cannot_hold_leaves_the_old_file(tmp_path: Path,
         save_model(nn.Linear(2, 2, device="meta"), path)
     assert torch.equal(load_model(path)["x"], STATE["x"])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_may_be_written_and_not_read_takes_a_file():
+    done = subprocess.run([sys.executable, "-W", "error", UNREADABLE], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"readable": False, "content": "new", "mode": "0o440"}
 
 
 def fail_half_way(path: Path, error: type[BaseException]) -> None:

@@ -137,6 +137,29 @@ def another_dtype(op: QuantizedOp) -> Run:
     return lambda x: right(op)(x).double()
 
 
+def failing_on_real_layers_when_packed(op: QuantizedOp) -> Run:
+    """Passes its verification, whose layers are smaller."""
+    if op.weight.shape[1] > 7:
+        raise RuntimeError("no room to pack it")
+    return right(op)
+
+
+def failing_on_real_layers_when_run(op: QuantizedOp) -> Run:
+    """Likewise."""
+    if op.weight.shape[1] <= 7:
+        return right(op)
+
+    def run(x: Tensor) -> Tensor:
+        raise ValueError(f"no workspace for {len(x)} rows")
+
+    return run
+
+
+def failing_on_negative_weights(op: QuantizedOp) -> Run:
+    """Of real layers; likewise."""
+    return failing_on_real_layers_when_packed(op) if (op.weight < 0).all() else right(op)
+
+
 def failing_when_packed(op: QuantizedOp) -> Run:
     raise RuntimeError(f"no primitive for {op.kind}")
 

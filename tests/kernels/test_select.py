@@ -48,15 +48,34 @@ def test_the_fastest_is_chosen():
 
 def test_what_was_asked_for_is_chosen_even_if_slower():
     kernels = (("slow", plant(slow)), ("quick", plant(planted.right)))
-    name, kernel = choose(OP, X, kernels, "slow")
+    name, run = choose(OP, X, kernels, "slow")
     assert name == "slow"
-    assert torch.equal(kernel.pack(OP)(X), REFERENCE[1].pack(OP)(X))
+    assert torch.equal(run(X), REFERENCE[1].pack(OP)(X))
 
 
 def test_what_was_asked_for_is_not_measured():
     kernel = plant(planted.right)
     choose(OP, X, (("asked", kernel), ("other", plant(planted.right))), "asked")
-    assert kernel.ran == 2  # by its verification, with weights of either sign
+    assert kernel.ran == 3  # twice by its verification, with weights of either sign, and once to see that it runs here
+    assert kernel.packed == 3
+
+
+def test_the_only_one_is_tried_once_for_a_layer_and_size():
+    kernel = plant(planted.right)
+    choose(OP, X, (("only", kernel), REFERENCE), "auto")
+    assert kernel.ran == 3
+    choose(attrs.evolve(OP, weight=-OP.weight), X + 1, (("only", kernel), REFERENCE), "auto")
+    assert kernel.ran == 3
+    choose(OP, X.repeat(2, 1), (("only", kernel), REFERENCE), "auto")
+    assert kernel.ran == 4
+
+
+def test_what_is_packed_already_is_not_packed_again():
+    kernel = plant(planted.right)
+    name, run = choose(OP, X, (("mine", kernel),), "auto")
+    packed = kernel.packed
+    assert choose(OP, X.repeat(2, 1), (("mine", kernel),), "auto", {name: run}) == ("mine", run)
+    assert kernel.packed == packed
 
 
 def test_the_reference_is_chosen_when_asked_for():

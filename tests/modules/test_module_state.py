@@ -9,6 +9,7 @@ import pytest
 import torch
 from fake_quantization import assert_right, quantized, random_input
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
 
 from mono_quant.modules import QuantizedModule
 
@@ -19,6 +20,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "conv3d": lambda: nn.Conv3d(6, 9, 3),
 }
 EVERY_LAYER = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+EVERY_TENSOR = pytest.mark.parametrize("name", ["weight", "weight_scale", "input_scale", "input_zero_point", "bias"])
 EVERY_KERNEL = pytest.mark.parametrize("kernel", ["reference", "fbgemm", "onednn", "auto"])
 
 
@@ -53,6 +55,26 @@ def saved_and_loaded(module: nn.Module) -> nn.Module:
     return loaded
 
 
+def another(module: QuantizedModule, name: str) -> Tensor:
+    """Other values for a tensor of the module."""
+    tensor = getattr(module, name).detach()
+    return tensor * 2 if name.startswith("input") else tensor.flip(0)
+
+
+def written_into(module: QuantizedModule, name: str, values: Tensor) -> None:
+    with torch.no_grad():
+        getattr(module, name).copy_(values)
+
+
+def replaced(module: QuantizedModule, name: str, values: Tensor) -> None:
+    is_parameter = name in dict(module.named_parameters())
+    setattr(module, name, nn.Parameter(values, requires_grad=False) if is_parameter else values)
+
+
+def replaced_by_torch(module: QuantizedModule, name: str, values: Tensor) -> None:
+    module.load_state_dict(module.state_dict() | {name: values}, assign=True)
+
+
 @EVERY_LAYER
 def test_its_state_is_five_plain_tensors(make: Callable[[], nn.Module]):
     layer, module, _ = pair(make)
@@ -64,12 +86,33 @@ def test_its_state_is_five_plain_tensors(make: Callable[[], nn.Module]):
         "input_zero_point": (Tensor, torch.int32, ()),
         "bias": (Tensor, torch.float32, (9,)),
     }
-    assert list(module.parameters()) == []
+
+
+@EVERY_LAYER
+def test_the_floats_that_follow_from_the_weights_are_frozen_parameters_and_all_else_buffers(
+    make: Callable[[], nn.Module],
+):
+    _, module, _ = pair(make)
+    assert {name: parameter.requires_grad for name, parameter in module.named_parameters()} == {
+        "weight_scale": False,
+        "bias": False,
+    }
+    assert {name for name, _ in module.named_buffers()} == {"weight", "input_scale", "input_zero_point"}
+
+
+@EVERY_LAYER
+@pytest.mark.parametrize("bias", [True, False])
+def test_its_first_parameter_tells_its_device_and_a_float_dtype(make: Callable[[], nn.Module], *, bias: bool):
+    layer = make()
+    layer.bias = layer.bias if bias else None
+    for device in ("cpu", "meta"):
+        first = next(quantized(layer).to(device).parameters())
+        assert (first.device.type, first.dtype) == (device, torch.float32)
 
 
 def test_without_a_bias_there_is_none_in_the_state():
     _, module, _ = pair(lambda: nn.Linear(6, 9, bias=False))
-    assert list(module.state_dict()) == ["weight", "weight_scale", "input_scale", "input_zero_point"]
+    assert set(module.state_dict()) == {"weight", "weight_scale", "input_scale", "input_zero_point"}
 
 
 @pytest.mark.parametrize("is_training", [True, False])
@@ -177,15 +220,52 @@ def test_a_pickle_is_no_larger_than_its_tensors_and_a_little():
 
 @EVERY_LAYER
 @EVERY_KERNEL
-@pytest.mark.parametrize("name", ["weight", "weight_scale", "input_scale", "input_zero_point", "bias"])
-def test_after_an_edit_by_hand_repack_follows(make: Callable[[], nn.Module], kernel: str, name: str):
+@EVERY_TENSOR
+@pytest.mark.parametrize("edit", [written_into, replaced, replaced_by_torch])
+def test_it_follows_an_edit_by_hand(
+    edit: Callable[[QuantizedModule, str, Tensor], None], make: Callable[[], nn.Module], kernel: str, name: str
+):
     layer, module, x = pair(make, kernel)
-    tensor = getattr(module, name)
-    tensor.copy_(tensor * 2 if name.startswith("input") else tensor.flip(0))
+    edit(module, name, another(module, name))
     if name == "bias":
         layer.bias.data.copy_(module.bias)
-    module.repack()
     assert_right(module, layer, x)
+
+
+@EVERY_LAYER
+@EVERY_KERNEL
+@EVERY_TENSOR
+def test_functional_call_computes_with_the_tensors_that_it_is_given(
+    make: Callable[[], nn.Module], kernel: str, name: str
+):
+    layer, module, x = pair(make, kernel)
+    before, given = module(x), another(module, name)
+    edited = copy.deepcopy(module)
+    written_into(edited, name, given)
+    edited_layer = copy.deepcopy(layer)
+    if name == "bias":
+        edited_layer.bias.data.copy_(given)
+    assert_right(edited, edited_layer, x, run=lambda x: functional_call(module, {name: given}, x))
+    assert torch.equal(module(x), before) or kernel == "auto"
+    assert_right(module, layer, x)
+
+
+@EVERY_LAYER
+@EVERY_KERNEL
+def test_functional_call_runs_a_model_with_the_state_of_another(make: Callable[[], nn.Module], kernel: str):
+    layer, module, x = pair(make, kernel)
+    other_layer, other, _ = pair(make, kernel, seed=1)
+    model, state = nn.Sequential(module), nn.Sequential(other).state_dict()
+    assert_right(other, other_layer, x, run=lambda x: functional_call(model, state, x))
+    assert_right(module, layer, x)
+
+
+def test_a_stacked_state_runs_a_layer_for_each_model():
+    pairs = [pair(LAYERS["linear"], seed=seed) for seed in range(3)]
+    parameters, buffers = stack_module_state([module for _, module, _ in pairs])
+    for index, (layer, module, x) in enumerate(pairs):
+        own = {name: tensor[index] for name, tensor in (parameters | buffers).items()}
+        assert_right(module, layer, x, run=lambda x, own=own: functional_call(pairs[0][1], own, x))
 
 
 def test_half_of_the_model_leaves_the_numbers_their_types():

@@ -156,5 +156,5 @@ def test_it_shows_its_options():
     shown = repr(quantized(conv(2, stride=2, padding=1, padding_mode="reflect")))
     assert shown == (
         "QuantizedConv2d(6, 9, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=1, "
-        "bias=True, padding_mode=reflect)"
+        "bias=True, padding_mode=reflect, int8 symmetric per-channel(0))"
     )

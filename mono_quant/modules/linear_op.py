@@ -1,0 +1,61 @@
+"""The arithmetic of linear layers with quantized inputs, as kernels are asked for it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mono_quant.core.granularity import PerToken
+from mono_quant.core.tensor_spec import TensorSpec
+from mono_quant.modules.dynamic import input_qparams
+from mono_quant.plugin_api.kernel import QuantizedOp
+
+__all__ = ["by_token", "is_per_token", "linear_op"]
+
+
+def is_per_token(spec: TensorSpec) -> bool:
+    """Whether each row of an input has a range of its own."""
+    return isinstance(spec.granularity, PerToken)
+
+
+def linear_op(
+    weight: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    spec: TensorSpec,
+    qparams: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> QuantizedOp:
+    """The op of a linear layer; per token that of `by_token`, which has one static scale, 1, and no bias.
+
+    Args:
+        weight: int8 ``(out, K)``.
+        weight_scale: float32 ``(out,)``.
+        bias: float ``(out,)`` or None.
+        spec: how the input is quantized.
+        qparams: scale and zero point of a static input.
+    """
+    scale, zero_point = qparams
+    if is_per_token(spec):  # symmetric: the zero point is the middle code in every row
+        scale, zero_point, bias = torch.tensor(1.0), torch.tensor((spec.dtype.qmax + 1) // 2), None
+    return QuantizedOp(
+        kind="linear",
+        weight=weight,
+        weight_scale=weight_scale,
+        bias=None if bias is None else bias.float(),
+        input_scale=None if scale is None else float(scale),
+        input_zero_point=None if zero_point is None else int(zero_point),
+    )
+
+
+def by_token(x: Tensor, bias: Tensor | None, spec: TensorSpec, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run an op of `linear_op` on each row in units of its own scale.
+
+    Args:
+        x: float32 ``(N, K)``, not empty.
+        bias: added at the end.
+        spec: of the input.
+        run: the op.
+    """
+    scale, _ = input_qparams(x, spec)
+    y = run(x / scale) * scale
+    return y if bias is None else y + bias.float()

@@ -1,0 +1,77 @@
+"""Checking a saved file against its float model, at any time after the run that made it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import nn
+
+from mono_quant.component import Wanted
+from mono_quant.core.plan import connected
+from mono_quant.errors import CalibrationError
+from mono_quant.io.files import write
+from mono_quant.io.validation import ValidationResult, run_validators
+from mono_quant.plugin_api import Batch, ValidationContext
+from mono_quant.quantizer import Quantizer
+from mono_quant.saved import manifest_of, read_artifact
+
+__all__ = ["first_batch", "validate_file"]
+
+
+def validate_file(
+    path: str | Path,
+    model: nn.Module,
+    data: Iterable[Any] | None = None,
+    *,
+    validators: Iterable[Wanted] | None = None,
+    plugins: Iterable[object] = (),
+) -> ValidationResult:
+    """Load a quantized file and run validators on it; a failed check is in the result, not an error.
+
+    Args:
+        path: the file.
+        model: the float model that it was made from, with its weights.
+        data: calibration data, of which the first batch is drawn; without it outputs are not compared.
+        validators: which checks to run; None for those of the recipe in the file.
+        plugins: as in `Quantizer`.
+
+    Raises:
+        ArtifactError: when the file cannot be read, or does not fit the model.
+        CalibrationError: when the data is empty, or the model does not run on it.
+    """
+    plugins = tuple(plugins)
+    manifest = manifest_of(read_artifact(path, plugins), path)
+    config = manifest.config if validators is None else attrs.evolve(manifest.config, validators=tuple(validators))
+    quantizer = Quantizer.from_config(config, plugins=plugins)
+    quantized = quantizer.load(path, model)
+    components = quantizer.components
+    modules = dict(model.named_modules(remove_duplicate=False))
+
+    def float_layer(name: str) -> nn.Module | None:
+        changed: dict[str, nn.Module] = {}
+        for rewrite in connected(manifest.rewrites, name):
+            changed.update(components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, **changed}))
+        return changed.get(name, modules.get(name))
+
+    context = ValidationContext(
+        original=model,
+        quantized=quantized,
+        plan=None,
+        batch=None if data is None else first_batch(quantizer, data),
+        float_layer=float_layer,
+        save=lambda copy: write(components.format_for(copy), quantized, copy),
+        load=lambda copy: quantizer.load(copy, model),
+    )
+    return run_validators(components.validators, context)
+
+
+def first_batch(quantizer: Quantizer, data: Iterable[Any]) -> Batch:
+    """The first batch of some data, read as a quantizer reads it.
+
+    Raises:
+        CalibrationError: when there is none, or no source reads the data.
+    """
+    for batch in quantizer.components.source_for(data).batches(data):
+        return batch
+    raise CalibrationError("the data is empty: give at least one batch that the model can run on")

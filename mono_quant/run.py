@@ -1,0 +1,26 @@
+"""What calibration found."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from mono_quant.plugin_api import Batch, Observer, Plan
+
+__all__ = ["Run"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """What calibration found.
+
+    Args:
+        plan: the ledger, as far as it is decided.
+        observers: layer name → the observer of its input, with data in it.
+        batches: how many batches were drawn.
+        first: the first of them; None without data.
+    """
+
+    plan: Plan
+    observers: Mapping[str, Observer] = attrs.field(factory=dict)
+    batches: int = 0
+    first: Batch | None = None

@@ -1,0 +1,132 @@
+"""Exit codes: each kind of failure has its own, one message, and leaves no new file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_models import mlp
+from command_line import HERE, Commands, in_a_process
+
+from mono_quant import save_model
+
+MLP = "--model cli_models:mlp"
+ROWS = "--data cli_models:rows"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with files that are no models, and one that is another model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    (tmp_path / "text.pt").write_text("not tensors")
+    (tmp_path / "text.npy").write_text("not tensors")
+    save_model(mlp()[0], tmp_path / "other.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("quantize", 2, "--output"),
+        ("validate", 2, "--model"),
+        ("quantize --model cli_models:mlp", 2, "--output"),
+        ("quantize --output made.pt", 2, "give --model"),
+        ("plan", 2, "give --model"),
+        ("plan --weights other.safetensors", 2, "nothing of other.safetensors"),
+        ("plan --weights missing.safetensors --scheme int8-weight-only", 3, "missing.safetensors"),
+        ("nonsense", 2, "nonsense"),
+        ("", 2, "COMMAND"),
+        (f"quantize {MLP} {ROWS} --output made.pt --batch-size 0", 2, "at least 1"),
+        (f"quantize {MLP} {ROWS} --output made.pt --num-samples few", 2, "few"),
+        (f"quantize {MLP} {ROWS} --output made.pt --num-samples 0", 2, "num_samples must be"),
+        (f"quantize {MLP} {ROWS} --output made.pt --min-parameters -1", 2, "min_parameters must be"),
+        (f"quantize {MLP} {ROWS} --output made.pt --on-failure maybe", 2, "maybe"),
+        (f"quantize {MLP} {ROWS} --output made.pt --scheme none-such", 2, "none-such"),
+        (f"quantize {MLP} {ROWS} --output made.pt --scheme {{name", 2, "not JSON"),
+        (f"quantize {MLP} {ROWS} --output made.pt --exclude nothing.*", 2, "nothing.*"),
+        (f"quantize {MLP} {ROWS} --output made.pt --exclude *", 2, "nothing would be quantized"),
+        (f"quantize {MLP} {ROWS} --output made.pt --plugin no_such_plugin", 2, "no_such_plugin"),
+        (f"quantize --model cli_models {ROWS} --output made.pt", 2, "MODULE:NAME"),
+        (f"quantize --model cli_models:missing {ROWS} --output made.pt", 2, "missing"),
+        (f"quantize --model cli_models:number {ROWS} --output made.pt", 2, "number"),
+        (f"quantize --model cli_models:rows {ROWS} --output made.pt", 2, "not an nn.Module"),
+        (f"quantize --model cli_models:failing {ROWS} --output made.pt", 2, "no such checkpoint"),
+        (f"quantize {MLP} --data cli_models:missing --output made.pt", 2, "missing"),
+        (f"quantize {MLP} --weights text.pt {ROWS} --output made.pt", 3, "text.pt"),
+        (f"quantize {MLP} --weights missing.pt {ROWS} --output made.pt", 3, "missing.pt"),
+        (f"quantize {MLP} --weights other.safetensors {ROWS} --output made.pt", 3, "does not fit"),
+        (f"quantize {MLP} --data text.pt --output made.pt", 3, "text.pt"),
+        (f"quantize {MLP} --data missing.pt --output made.pt", 3, "missing.pt"),
+        (f"quantize {MLP} {ROWS} --output made.none", 3, ".none"),
+        (f"quantize {MLP} {ROWS} --output missing/made.pt", 3, "its folder does not exist"),
+        ("inspect text.safetensors", 3, "text.safetensors"),
+        ("inspect text.npy", 3, ".npy"),
+        ("recipe text.pt", 3, "text.pt"),
+        ("compare other.safetensors text.safetensors", 3, "text.safetensors"),
+        (f"validate other.safetensors {MLP}", 3, "manifest"),
+        (f"bench missing.safetensors {MLP} {ROWS}", 3, "missing.safetensors"),
+        (f"quantize {MLP} --data cli_models:wide_rows --output made.pt", 4, "batch 0"),
+        (f"quantize {MLP} --data cli_models:empty --output made.pt", 4, "empty"),
+        (f"quantize {MLP} --data cli_models:number --output made.pt", 4, "int"),
+        (f'quantize {MLP} {ROWS} --output made.pt --validator {{"name":"sqnr","minimum":99}}', 5, "99"),
+    ],
+)
+def test_each_kind_of_failure_has_its_code_and_its_message(
+    monoquant: Commands, files: Path, command: str, code: int, words: str
+):
+    before = sorted(files.iterdir())
+    ran = monoquant(command)
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert "monoquant" in ran.err
+    assert sorted(files.iterdir()) == before
+
+
+def test_an_error_is_printed_with_quiet_too(monoquant: Commands):
+    ran = monoquant(f"quantize {MLP} --quiet --output made.none")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("monoquant: made.none")
+
+
+def test_a_failed_run_leaves_the_old_file(tmp_path: Path, monoquant: Commands):
+    (tmp_path / "made.pt").write_text("old")
+    ran = monoquant(f"quantize {MLP} --data cli_models:wide_rows --output", tmp_path / "made.pt")
+    assert ran.code == 4
+    assert (tmp_path / "made.pt").read_text() == "old"
+
+
+def test_a_warning_is_one_line_without_a_place_in_the_code(tmp_path: Path):
+    command = f'quantize {MLP} {ROWS} --on-failure warn --validator {{"name":"sqnr","minimum":99}} --output'
+    ran = in_a_process([*command.split(), tmp_path / "made.pt"])
+    assert ran.code == 0
+    assert [line for line in ran.err.splitlines() if line.startswith("monoquant: warning: validation failed")]
+    assert ".py:" not in ran.err
+    quiet = in_a_process([*command.split(), tmp_path / "made.pt", "--quiet"])
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+def test_a_bug_in_a_model_is_code_1_with_a_traceback():
+    ran = in_a_process(["plan", "--model", "cli_models:BrokenAttributes"])
+    assert (ran.code, ran.out) == (1, "")
+    assert "Traceback" in ran.err
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = [sys.executable, "-m", "mono_quant", "plugins"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:  # noqa: S603
+        ran.stdout.close()
+        assert ran.stderr.read() == b""
+        assert ran.wait() == 0
+
+
+def test_the_current_folder_is_searched_for_models(tmp_path: Path):
+    (tmp_path / "found_here.py").write_text("import torch\nbuild = torch.nn.Linear(3, 2)\n")
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "mono_quant", "plan", "--model", "found_here:build"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "1 of 1 layers quantized" in ran.stdout

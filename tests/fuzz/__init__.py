@@ -1,0 +1,1 @@
+"""Files that are damaged at random, loaded: ``python -m tests.fuzz --seconds N --seed S``."""
