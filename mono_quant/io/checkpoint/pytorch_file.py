@@ -19,7 +19,7 @@ from mono_quant.io.plain_file import refuse_other_than_plain
 
 __all__ = ["open_pytorch"]
 
-_RESIDENT = 2**26
+_RESIDENT = 2**25
 """Bytes read from one mapping before it is dropped: what was touched counts as memory of the process until then."""
 
 _OURS = {"tensors", "mono_quant"}
