@@ -2,15 +2,19 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable
+from statistics import median
 
 from mono_quant import Quantizer
 from mono_quant.calibration.data import as_batch
 from mono_quant.calibration.runner import evaluating, feed
 from mono_quant.core.dataflow import DataFlowRecorder
-from mono_quant.core.latency import alternate
 from mono_quant.quantizer import _with_tensors
 
 from .workloads import workload
+
+_ROUNDS = 21
 
 
 def main(name: str) -> dict[str, object]:
@@ -34,9 +38,24 @@ def main(name: str) -> dict[str, object]:
         watch = DataFlowRecorder(model, _with_tensors(modules, plan)) if with_flow else None
         feed(model, iter(batches), observers, num_samples=8, show_progress=False, length=8, watch=watch)
 
-    bare_ms, observed_ms = alternate(lambda _: bare(), lambda _: observed(with_flow=False), lambda: None, budget_s=5)
-    bare_again_ms, all_ms = alternate(lambda _: bare(), lambda _: observed(with_flow=True), lambda: None, budget_s=5)
-    return {"bare_ms": bare_ms, "observers": observed_ms / bare_ms, "observers_and_flow": all_ms / bare_again_ms}
+    calls = {"bare": bare, "observers": lambda: observed(with_flow=False), "all": lambda: observed(with_flow=True)}
+    times = _in_turn(calls)
+    return {
+        "bare_ms": times["bare"],
+        "observers": times["observers"] / times["bare"],
+        "observers_and_flow": times["all"] / times["bare"],
+    }
+
+
+def _in_turn(calls: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Median milliseconds of each; one after another, since a call takes as long as the machine's speed may change."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(_ROUNDS):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: median(spent) for name, spent in times.items()}
 
 
 if __name__ == "__main__":

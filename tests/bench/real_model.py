@@ -41,7 +41,7 @@ def _figures(floats: dict[str, float], quantized: dict[str, float]) -> dict[str,
 
 
 def _latency(model: nn.Module, quantized: nn.Module, example: ModelInput) -> dict[str, object]:
-    """Float and int8 in turn, medians of up to 20 each, and the kernels that int8 then used."""
+    """Float and int8 in turn, medians of up to 21 each, and the kernels that int8 then used."""
     for module in quantized.modules():
         if isinstance(module, QuantizedModule):
             module.repack()
