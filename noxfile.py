@@ -46,7 +46,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """``mypy --strict``."""
-    install(session, "mypy==2.4.1", "attrs", "cattrs", "pluggy", "safetensors")
+    install(session, "mypy==2.4.1", "attrs", "cattrs", "pluggy", "pytest", "safetensors")
     session.run("mypy")
 
 

@@ -27,8 +27,9 @@ class ReferenceKernel(Kernel):
     """
 
     def supports(self, op: Op, device: torch.device) -> Support:
-        """Everything, where there is float64."""
-        del op
+        """Every op that there is, on every device that computes in float64."""
+        if type(op) not in {QuantizedOp, WeightOnlyOp}:
+            return Support.no(f"it does not know a {type(op).__name__}")
         return Support.no("the device has no float64") if device.type == "mps" else Support()
 
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:

@@ -2,15 +2,10 @@
 
 from itertools import product
 
-import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.plugin_api.kernel import QuantizedOp
-
-ROUNDING = 2**-24
-"""Relative error of one float32 operation."""
 
 
 def exact_sum(codes: Tensor, op: QuantizedOp) -> Tensor:
@@ -43,25 +38,3 @@ def exact_output(codes: Tensor, op: QuantizedOp) -> tuple[Tensor, Tensor]:
     shape = (-1, *[1] * len(op.stride))
     product_ = exact_sum(codes, op).double() * (op.weight_scale.double() * op.input_scale).reshape(shape)
     return (product_ if op.bias is None else product_ + op.bias.double().reshape(shape)), product_
-
-
-def floats_of(codes: Tensor, op: QuantizedOp) -> Tensor:
-    """The float32 input whose codes these are."""
-    return ((codes - op.input_zero_point).double() * op.input_scale).float()
-
-
-def distance_from_reference(actual: Tensor, x: Tensor, op: QuantizedOp) -> float:
-    """The largest difference of a kernel's output from the reference's, in units of what rounding explains.
-
-    The reference without bias rounds three times: the sum to float32, the product of the scales, the product of both.
-    The kernel does the same in its own order and adds the bias: seven roundings, each of ``2^-24`` of a number not
-    larger than ``|product| + |bias|``, element by element. Where that is zero, the result must be exact.
-    """
-    product_ = ReferenceKernel().pack(attrs.evolve(op, bias=None))(x)
-    if actual.shape != product_.shape or actual.dtype != product_.dtype:
-        return float("inf")
-    bias = torch.zeros(()) if op.bias is None else op.bias.double().reshape(-1, *[1] * len(op.stride))
-    unit = 7 * ROUNDING * (product_.double().abs() + bias.abs())
-    error = (actual.double() - (product_.double() + bias)).abs()
-    distance = torch.where(error == 0, 0.0, error / unit)
-    return float(torch.where(distance.isnan(), torch.inf, distance).max())

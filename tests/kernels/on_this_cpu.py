@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import adversarial
 import torch
-from exact_layers import distance_from_reference, floats_of
 
 from mono_quant.kernels.fbgemm import FbgemmKernel
 from mono_quant.kernels.onednn import OnednnKernel
@@ -16,6 +14,8 @@ from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.kernels.saturation import worst_conv, worst_linear
 from mono_quant.kernels.select import supports
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp
+from mono_quant.testing import adversarial
+from mono_quant.testing.distance import distance_from_reference, floats_of
 
 KERNELS: dict[str, Kernel] = {"fbgemm": FbgemmKernel(), "onednn": OnednnKernel()}
 CPU = torch.device("cpu")

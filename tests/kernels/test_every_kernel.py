@@ -1,13 +1,14 @@
 """Every fast kernel against the reference: inputs, scales and weights of every form."""
 
-import adversarial
 import attrs
 import pytest
 import torch
-from exact_layers import distance_from_reference, exact_sum, floats_of
+from exact_layers import exact_sum
 from on_this_cpu import CPU, KERNELS
 
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp
+from mono_quant.testing import adversarial
+from mono_quant.testing.distance import distance_from_reference, floats_of
 
 EVERY_KERNEL = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 

@@ -1,14 +1,15 @@
 """The reference kernel against integers added one by one."""
 
-import adversarial
 import attrs
 import pytest
 import torch
-from exact_layers import ROUNDING, exact_output, exact_sum, floats_of
+from exact_layers import exact_output, exact_sum
 
 from mono_quant.core.affine import SMALLEST_SCALE
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.plugin_api.kernel import QuantizedOp
+from mono_quant.testing import adversarial
+from mono_quant.testing.distance import ROUNDING, floats_of
 
 REFERENCE = ReferenceKernel()
 

@@ -1,6 +1,5 @@
 """Weights that begin anywhere in memory, as tensors of a mapped file do: kernels neither crash nor give other bits."""
 
-import adversarial
 import attrs
 import pytest
 import torch
@@ -12,6 +11,7 @@ from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.bfloat16 import BFloat16Kernel, Int4PackKernel, Int8PackKernel
 from mono_quant.kernels.dequantize import DequantizeKernel
 from mono_quant.plugin_api.kernel import Kernel, WeightOnlyOp
+from mono_quant.testing import adversarial
 
 ALIGNED = 64
 OFFSETS = pytest.mark.parametrize("offset", [4, 8, 16, 24, 40, 60])

@@ -13,6 +13,8 @@ from mono_quant.kernels.onednn import OnednnKernel
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.kernels.saturation import worst_linear
 from mono_quant.plugin_api.kernel import Kernel, WeightOnlyOp
+from mono_quant.testing.adversarial import WEIGHT_SHAPES, WEIGHT_STORAGE
+from mono_quant.testing.distance import weight_only_bound
 
 CPU = torch.device("cpu")
 KERNELS: dict[str, Kernel] = {
@@ -23,20 +25,7 @@ KERNELS: dict[str, Kernel] = {
     "int4pack": Int4PackKernel(),
 }
 EVERY_KERNEL = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-STORED = {
-    "int8": {"dtype": "int8", "symmetric": True, "granularity": "per-channel(0)"},
-    "int8-asymmetric": {"dtype": "int8", "symmetric": False, "granularity": "per-channel(0)"},
-    "int8-per-tensor": {"dtype": "int8", "symmetric": True, "granularity": "per-tensor"},
-    "int4": {"dtype": "int4", "symmetric": True, "granularity": "per-group(32)"},
-    "int4-asymmetric": {"dtype": "int4", "symmetric": False, "granularity": "per-group(32)"},
-    "int3": {"dtype": "int3", "symmetric": False, "granularity": "per-group(20)"},
-    "float8": {"dtype": "float8_e4m3", "symmetric": True, "granularity": "per-channel(0)"},
-    "float16": {"dtype": "float16", "symmetric": True, "granularity": "per-tensor"},
-    "bfloat16": {"dtype": "bfloat16", "symmetric": True, "granularity": "per-tensor"},
-}
-EVERY_STORAGE = pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
-SHAPES = [(1, 1), (3, 8), (16, 8), (5, 15), (33, 17), (1, 32), (16, 32), (48, 64), (32, 96), (7, 100), (64, 256)]
-"""Output and input features: many that whole vectors of a CPU do not divide."""
+EVERY_STORAGE = pytest.mark.parametrize("stored", WEIGHT_STORAGE.values(), ids=WEIGHT_STORAGE)
 
 
 def layer(stored: dict[str, object], out: int, features: int, *, bias: bool = True) -> WeightOnlyOp:
@@ -45,24 +34,11 @@ def layer(stored: dict[str, object], out: int, features: int, *, bias: bool = Tr
     return WeightOnlyOp(stored=tensors, spec=spec, bias=torch.randn(out) if bias else None)
 
 
-def bound(kernel: Kernel, op: WeightOnlyOp, x: Tensor) -> Tensor:
-    """What rounding to the kernel's precision can cost, for each output.
-
-    Five numbers are rounded on the way: input, scale, zero, weight and output; each at most by half an ``eps``. Weights
-    that are differences of larger numbers are rounded as those. A float32 sum of n terms adds n roundings of its own.
-    """
-    terms = op.weight().abs().double()
-    if not op.spec.symmetric:
-        terms = terms + 2 * terms.amax(dim=1, keepdim=True)
-    largest = x.double().abs() @ terms.T + (0 if op.bias is None else op.bias.double().abs())
-    return (2.5 * torch.finfo(kernel.precision).eps + (x.shape[1] + 2) * 2.0**-24) * largest
-
-
 def assert_right(kernel: Kernel, op: WeightOnlyOp, x: Tensor) -> None:
     y = kernel.pack(op)(x)
     exact = x.double() @ op.weight().double().T + (0 if op.bias is None else op.bias.double())
     assert (y.dtype, y.shape) == (torch.float32, exact.shape)
-    assert bool(((y - exact).abs() <= bound(kernel, op, x)).all())
+    assert bool(((y - exact).abs() <= weight_only_bound(kernel, op, x)).all())
 
 
 @EVERY_KERNEL
@@ -71,7 +47,7 @@ def assert_right(kernel: Kernel, op: WeightOnlyOp, x: Tensor) -> None:
 def test_wherever_it_says_yes_it_gives_the_product_with_the_float_weight(
     kernel: Kernel, stored: dict[str, object], *, bias: bool
 ):
-    for out, features in SHAPES:
+    for out, features in WEIGHT_SHAPES:
         op = layer(stored, out, features, bias=bias)
         if kernel.supports(op, CPU):
             for rows in (1, 5, 64):
@@ -91,20 +67,22 @@ def test_the_strides_of_the_input_do_not_matter(kernel: Kernel, stored: dict[str
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        ("reference", set(STORED)),
-        ("dequantize", set(STORED)),
-        ("bfloat16-linear", set(STORED) - {"float16"}),
+        ("reference", set(WEIGHT_STORAGE)),
+        ("dequantize", set(WEIGHT_STORAGE)),
+        ("bfloat16-linear", set(WEIGHT_STORAGE) - {"float16"}),
         ("int8pack", {"int8"}),
         ("int4pack", {"int4", "int4-asymmetric"}),
     ],
 )
 def test_each_says_yes_to_the_weights_that_it_is_made_for(name: str, runs: set[str]):
-    assert {label for label, stored in STORED.items() if KERNELS[name].supports(layer(stored, 64, 128), CPU)} == runs
+    assert {
+        label for label, stored in WEIGHT_STORAGE.items() if KERNELS[name].supports(layer(stored, 64, 128), CPU)
+    } == runs
 
 
 @pytest.mark.parametrize("features", [1, 8, 16, 24, 31, 33, 40, 100])
 def test_int8pack_refuses_rows_that_it_would_read_beyond(features: int):
-    verdict = KERNELS["int8pack"].supports(layer(STORED["int8"], 16, features), CPU)
+    verdict = KERNELS["int8pack"].supports(layer(WEIGHT_STORAGE["int8"], 16, features), CPU)
     assert verdict.why_not == "it runs symmetric int8 weights per channel, of 32, 64, 96... input features"
 
 
@@ -119,7 +97,7 @@ def test_a_layer_with_quantized_inputs_is_for_the_reference_only(kernel: Kernel)
 
 @pytest.mark.parametrize("kernel", [FbgemmKernel(), OnednnKernel()], ids=["fbgemm", "onednn"])
 def test_the_kernels_of_quantized_inputs_run_no_others(kernel: Kernel):
-    op = layer(STORED["int8"], 16, 32)
+    op = layer(WEIGHT_STORAGE["int8"], 16, 32)
     assert kernel.supports(op, CPU).why_not == "its input is not quantized"
     with pytest.raises(TypeError, match="expected a QuantizedOp, got WeightOnlyOp"):
         kernel.pack(op)

@@ -3,9 +3,10 @@
 There the kernels add two products in int16. Each CPU is a process of its own, which ran ``on_this_cpu.py``.
 """
 
-import adversarial
 import pytest
 from on_this_cpu import KERNELS, Findings, runs
+
+from mono_quant.testing import adversarial
 
 CASES = pytest.mark.parametrize(
     ("name", "geometry"),

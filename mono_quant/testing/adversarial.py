@@ -1,13 +1,28 @@
-"""Small layers of every kind with the worst weights and inputs, shared by the tests and the script for another CPU."""
+"""Small layers of every kind with the worst weights and inputs: what kernels are compared with the reference on."""
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
+from mono_quant.core.encoding import encode
+from mono_quant.plugin_api import WeightSpec
+from mono_quant.plugin_api.kernel import OpKind, QuantizedOp, WeightOnlyOp
+
+__all__ = [
+    "GEOMETRIES",
+    "WEIGHT_SHAPES",
+    "WEIGHT_STORAGE",
+    "Geometry",
+    "codes",
+    "full_range_weights",
+    "ops",
+    "weight_only_op",
+    "weights",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,15 +58,18 @@ class Geometry:
         return f"{self.kind} {shape} of {'x'.join(map(str, self.input_shape))}{rest} g{self.groups}"
 
 
+_CONVOLUTIONS: tuple[OpKind, ...] = ("conv1d", "conv2d", "conv3d")
+
+
 def _linear(rows: int, channels: int, out: int) -> Geometry:
     return Geometry(kind="linear", channels=channels, out=out, size=(rows,))
 
 
-def _conv(size: tuple[int, ...], channels: int, out: int, kernel: tuple[int, ...], **options: object) -> Geometry:
+def _conv(size: tuple[int, ...], channels: int, out: int, kernel: tuple[int, ...], **options: Any) -> Geometry:  # noqa: ANN401
     axes = len(size)
-    simple = {"stride": (1,) * axes, "padding": (0,) * axes, "dilation": (1,) * axes}
-    kind = f"conv{axes}d"
-    return Geometry(kind=kind, channels=channels, out=out, size=size, kernel=kernel, **{**simple, **options})
+    simple: dict[str, Any] = {"stride": (1,) * axes, "padding": (0,) * axes, "dilation": (1,) * axes}
+    kind = _CONVOLUTIONS[axes - 1]
+    return Geometry(kind=kind, channels=channels, out=out, size=size, kernel=kernel, **(simple | options))
 
 
 GEOMETRIES = (
@@ -144,3 +162,27 @@ def _one_large(shape: tuple[int, ...]) -> Tensor:
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+WEIGHT_STORAGE = {
+    "int8": {"dtype": "int8", "symmetric": True, "granularity": "per-channel(0)"},
+    "int8-asymmetric": {"dtype": "int8", "symmetric": False, "granularity": "per-channel(0)"},
+    "int8-per-tensor": {"dtype": "int8", "symmetric": True, "granularity": "per-tensor"},
+    "int4": {"dtype": "int4", "symmetric": True, "granularity": "per-group(32)"},
+    "int4-asymmetric": {"dtype": "int4", "symmetric": False, "granularity": "per-group(32)"},
+    "int3": {"dtype": "int3", "symmetric": False, "granularity": "per-group(20)"},
+    "float8": {"dtype": "float8_e4m3", "symmetric": True, "granularity": "per-channel(0)"},
+    "float16": {"dtype": "float16", "symmetric": True, "granularity": "per-tensor"},
+    "bfloat16": {"dtype": "bfloat16", "symmetric": True, "granularity": "per-tensor"},
+}
+"""Ways in which a weight is stored, by a name for each: arguments of a `WeightSpec`."""
+
+WEIGHT_SHAPES = [(1, 1), (3, 8), (16, 8), (5, 15), (33, 17), (1, 32), (16, 32), (48, 64), (32, 96), (7, 100), (64, 256)]
+"""Output and input features: many that whole vectors of a CPU do not divide."""
+
+
+def weight_only_op(storage: str, out: int, features: int, *, has_bias: bool = True) -> WeightOnlyOp:
+    """A linear layer of which only the weight is quantized, with random weights."""
+    spec = WeightSpec(shape=(out, features), **WEIGHT_STORAGE[storage])  # type: ignore[arg-type]
+    stored = encode(torch.randn(out, features, generator=_seeded(3)), spec)
+    return WeightOnlyOp(stored=stored, spec=spec, bias=torch.randn(out, generator=_seeded(4)) if has_bias else None)

@@ -1,0 +1,165 @@
+"""Kernels with one bug each."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from mono_quant.kernels.reference import ReferenceKernel
+from mono_quant.plugin_api import Kernel, Op, QuantizedOp, Support
+from mono_quant.testing import KernelSuite
+
+FINDS: dict[type[KernelSuite], str] = {}
+Run = Callable[[Tensor], Tensor]
+WORST = "test_it_equals_the_reference_on_the_worst_weights_and_inputs"
+
+
+class Right(Kernel):
+    """The reference for linear layers with quantized inputs."""
+
+    def supports(self, op: Op, device: torch.device) -> Support:
+        return Support() if isinstance(op, QuantizedOp) and op.kind == "linear" else Support.no("it is not linear")
+
+    def pack(self, op: Op) -> Run:
+        return ReferenceKernel().pack(op)
+
+
+def planted(test: str) -> Any:
+    def wrap(kernel: type[Kernel]) -> type[Kernel]:
+        members = {
+            "kinds": ("linear",),
+            "make": lambda self: kernel(),
+            "__module__": __name__,
+        }
+        suite = type(f"Test{kernel.__name__}", (KernelSuite,), members)
+        globals()[suite.__name__] = suite
+        FINDS[suite] = test
+        return kernel
+
+    return wrap
+
+
+@planted(WORST)
+class ForgetsTheZeroPoint(Right):
+    def pack(self, op: Op) -> Run:
+        shift = op.weight.float().sum(1) * op.weight_scale * (op.input_scale or 0) * (op.input_zero_point or 0)
+        run = super().pack(op)
+        return lambda x: run(x) + shift
+
+
+@planted(WORST)
+class ForgetsTheBias(Right):
+    def pack(self, op: Op) -> Run:
+        return super().pack(attrs.evolve(op, bias=None))
+
+
+@planted(WORST)
+class ClipsSums(Right):
+    """Clips where pairs would be clipped in int16, and does not say so."""
+
+    def pack(self, op: Op) -> Run:
+        run, most = super().pack(op), 64 * 255 * 2
+        unit = op.weight_scale * (op.input_scale or 1)
+        bias = 0 if op.bias is None else op.bias
+        return lambda x: ((run(x) - bias) / unit).clamp(-most, most) * unit + bias
+
+
+@planted(WORST)
+class RoundsDown(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x - 0.5 * (op.input_scale or 0))
+
+
+@planted(WORST)
+class IsWrongForOneRow(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x) * (1.001 if len(x) == 1 else 1)
+
+
+@planted("test_each_input_may_have_its_own_range")
+class RemembersTheFirstRange(Right):
+    def pack(self, op: Op) -> Run:
+        kept: list[tuple[float, int]] = []
+
+        def run(x: Tensor) -> Tensor:
+            kept[1:] = []
+            if not kept:
+                kept.append(op.input_qparams(x))
+            scale, zero_point = kept[0]
+            return ReferenceKernel().pack(attrs.evolve(op, input_scale=scale, input_zero_point=zero_point))(x)
+
+        return run
+
+
+@planted("test_the_output_is_new_float32")
+class ReusesItsOutput(Right):
+    def pack(self, op: Op) -> Run:
+        run, kept = super().pack(op), {}
+        return lambda x: kept.setdefault(x.shape, run(x)).copy_(run(x))
+
+
+@planted("test_the_output_is_new_float32")
+class GivesDoubles(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x).double()
+
+
+@planted("test_input_and_op_are_left_as_they_were")
+class WritesIntoItsInput(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: (run(x), x.zero_())[0]
+
+
+@planted("test_it_says_no_to_what_it_does_not_know")
+class SaysYesToEverything(Right):
+    def supports(self, op: Op, device: torch.device) -> Support:
+        return Support()
+
+
+@planted("test_it_runs_what_it_is_for")
+class SaysNoToEverything(Right):
+    def supports(self, op: Op, device: torch.device) -> Support:
+        return Support.no("it is tired")
+
+
+@planted("test_the_strides_of_the_input_do_not_matter")
+class ReadsMemoryInOrder(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x.as_strided(x.shape, torch.empty(x.shape).stride()))
+
+
+@planted("test_two_layers_do_not_mix")
+class KeepsOneLayer(Right):
+    def pack(self, op: Op) -> Run:
+        self.packed = super().pack(op)
+        return lambda x: self.packed(x)  # noqa: PLW0108 - what is packed when it runs, not now
+
+
+@planted("test_the_kernel_travels_with_a_pickled_model")
+class CannotBePickled(Right):
+    def __init__(self) -> None:
+        self.handle = lambda: None
+
+
+@planted("test_surroundings_do_not_matter")
+class FollowsTheDefaultDtype(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x).to(torch.get_default_dtype())
+
+
+@planted("test_the_same_input_gives_the_same_bits")
+class Dithers(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x) * (1 + 2**-23 * torch.randint(2, (1,)))
+
+
+planted("")(Right)

@@ -1,0 +1,60 @@
+"""The same for algorithms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.core.batchnorm import BatchNormFold
+from mono_quant.testing import AlgorithmSuite
+from mono_quant.testing.models import batches, small_net
+
+
+def norm(layer: nn.Module) -> nn.Module:
+    """A BatchNorm that has seen data."""
+    layer.running_mean.normal_()
+    layer.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(layer.weight, 0.5, 2)
+    return layer
+
+
+class ReadTwice(nn.Module):
+    """The convolution's output goes to the BatchNorm and past it: not foldable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv1d(3, 4, 3), norm(nn.BatchNorm1d(4)), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.head((self.norm(y) + y).flatten(1))
+
+
+class TestBatchNormFold(AlgorithmSuite):
+    name = "bn-fold"
+
+    def make(self) -> BatchNormFold:
+        return BatchNormFold()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        images = [torch.randn(3, 2, 6, 6) for _ in range(3)]
+        conv = nn.Sequential(
+            nn.Conv2d(2, 4, 3, bias=False), norm(nn.BatchNorm2d(4)), nn.ReLU(),
+            nn.Conv2d(4, 4, 3, groups=4), norm(nn.BatchNorm2d(4)),
+        ).eval()  # fmt: skip
+        linear = nn.Sequential(nn.Linear(5, 4), norm(nn.BatchNorm1d(4))).eval()
+        return {
+            "small-net": (small_net(), batches()),
+            "convolutions": (conv, images),
+            "linear": (linear, [torch.randn(6, 5) for _ in range(2)]),
+        }
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        before = nn.Sequential(norm(nn.BatchNorm1d(5)), nn.Linear(5, 4)).eval()
+        return {
+            "read twice": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]),
+            "norm before": (before, [torch.randn(6, 5) for _ in range(2)]),
+        }
