@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mono_quant._plugins.compatibility import deprecated_methods
 from mono_quant._plugins.factory import make
 from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.registry import Registered, Registry
@@ -196,7 +197,12 @@ class Components:
                 self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}")
 
     def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
-        return make(registry.get(wanted.name), registry.kind, interface, wanted.options, **common)
+        registered = registry.get(wanted.name)
+        component = make(registered, registry.kind, interface, wanted.options, **common)
+        for deprecated in deprecated_methods(component):
+            who = f"plugin {registered.provider}, {registry.kind} {registered.spec.name!r}"
+            warn_once(f"{who} {deprecated}", f"{who}: {deprecated}")
+        return component
 
 
 def format_for(path: str | Path, manager: PluginManager) -> Format:

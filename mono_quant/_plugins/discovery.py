@@ -11,13 +11,28 @@ from importlib.metadata import EntryPoint, entry_points
 import attrs
 
 from mono_quant._plugins.provider import OWN_DISTRIBUTION, Provider
+from mono_quant._plugins.trace import log, trace_if_asked
 from mono_quant.errors import PluginError
 
-__all__ = ["Discovered", "discover", "refresh"]
+__all__ = ["Discovered", "Installed", "discover", "installed", "refresh"]
 
 GROUP = "mono_quant.plugins"
 _DISABLE_AUTOLOAD = "MONO_QUANT_DISABLE_AUTOLOAD"
+_ALLOW = "MONO_QUANT_ALLOW_PLUGINS"
 _BLOCK = "MONO_QUANT_BLOCK_PLUGINS"
+
+
+@attrs.frozen
+class Installed:
+    """An installed plugin by its metadata alone: nothing of it is imported.
+
+    Args:
+        provider: who it is; ``"blocked"`` when a switch keeps it from being imported.
+        point: its entry point.
+    """
+
+    provider: Provider
+    point: EntryPoint
 
 
 @attrs.frozen(eq=False)
@@ -28,26 +43,41 @@ class Discovered:
     plugin: object | None
 
 
-def discover(*, autoload: bool) -> Iterator[Discovered]:
-    """All installed plugins, the built-ins first, then by name.
+def installed(*, autoload: bool = True) -> Iterator[Installed]:
+    """All installed plugins, the built-ins first, then by name; none is imported.
 
     Args:
-        autoload: whether third-party plugins are imported; otherwise they are named as blocked. The environment can
-            say no too: ``MONO_QUANT_DISABLE_AUTOLOAD=1`` for all third parties, ``MONO_QUANT_BLOCK_PLUGINS=a,b`` for
-            some plugins or distributions.
+        autoload: whether third-party plugins may be imported; otherwise they are named as blocked. The environment can
+            say no too: ``MONO_QUANT_DISABLE_AUTOLOAD=1`` for all third parties, ``MONO_QUANT_ALLOW_PLUGINS=a,b`` for
+            all but some plugins or distributions, ``MONO_QUANT_BLOCK_PLUGINS=a,b`` for some.
+    """
+    has_third_parties = autoload and os.environ.get(_DISABLE_AUTOLOAD, "") in {"", "0"}
+    allowed, blocked = _names_in(_ALLOW), _names_in(_BLOCK)
+    for provider, point in _find():
+        names = {_normalized(provider.name), provider.distribution}
+        why_not = ""
+        if names & blocked:
+            why_not = f"named in {_BLOCK}"
+        elif not provider.is_builtin and not has_third_parties:
+            why_not = "autoload is off"
+        elif not provider.is_builtin and allowed and not names & allowed:
+            why_not = f"not named in {_ALLOW}"
+        yield Installed(attrs.evolve(provider, status="blocked", error=why_not) if why_not else provider, point)
+
+
+def discover(*, autoload: bool) -> Iterator[Discovered]:
+    """The same, imported unless they are blocked.
 
     Raises:
         PluginError: when a built-in cannot be imported.
     """
-    third_parties = autoload and os.environ.get(_DISABLE_AUTOLOAD, "") in {"", "0"}
-    blocked = {_normalized(name) for name in os.environ.get(_BLOCK, "").split(",") if name.strip()}
-    for provider, point in _find():
-        if {_normalized(provider.name), provider.distribution} & blocked:
-            yield Discovered(attrs.evolve(provider, status="blocked", error=f"named in {_BLOCK}"), None)
-        elif not (third_parties or provider.is_builtin):
-            yield Discovered(attrs.evolve(provider, status="blocked", error="autoload is off"), None)
+    trace_if_asked()
+    for found in installed(autoload=autoload):
+        if found.provider.status == "blocked":
+            log.debug("%s is blocked: %s", found.provider, found.provider.error)
+            yield Discovered(found.provider, None)
         else:
-            yield _load(provider, point)
+            yield _load(found.provider, found.point)
 
 
 def refresh() -> None:
@@ -75,6 +105,10 @@ def _provider(point: EntryPoint) -> Provider:
         return Provider(name=point.name, distribution="unknown-distribution")
 
 
+def _names_in(switch: str) -> set[str]:
+    return {_normalized(name) for name in os.environ.get(switch, "").split(",") if name.strip()}
+
+
 def _normalized(name: str) -> str:
     """As packaging tools compare names: https://packaging.python.org/en/latest/specifications/name-normalization/."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
@@ -89,5 +123,8 @@ def _load(provider: Provider, point: EntryPoint) -> Discovered:
         message = f"importing {point.value!r} raised {type(error).__name__}: {error}"
         if provider.distribution == OWN_DISTRIBUTION:
             raise PluginError(f"built-in plugin {provider}: {message}") from error
+        log.debug("%s is broken: %s", provider, message)
         return Discovered(attrs.evolve(provider, status="broken", error=message), None)
-    return Discovered(attrs.evolve(provider, import_ms=(time.perf_counter() - start) * 1e3), plugin)
+    took_ms = (time.perf_counter() - start) * 1e3
+    log.debug("%s: imported %s in %.1f ms", provider, point.value, took_ms)
+    return Discovered(attrs.evolve(provider, import_ms=took_ms), plugin)

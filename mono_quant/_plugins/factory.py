@@ -2,14 +2,16 @@
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mono_quant._plugins.registry import Registered
 from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.plugin_api.specs import ComponentSpec
 
-__all__ = ["make"]
+__all__ = ["make", "option_defaults"]
+
+_NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 def make(registered: Registered[Any], kind: str, interface: type, options: Mapping[str, Any], **common: object) -> Any:  # noqa: ANN401 - an instance of `interface`
@@ -28,7 +30,7 @@ def make(registered: Registered[Any], kind: str, interface: type, options: Mappi
     """
     spec = registered.spec
     factory = _resolve(registered)
-    known = _option_names(factory) - set(common)
+    known = {option.name for option in _options(factory)} - set(common)
     unknown = sorted(set(options) - known)
     if unknown:
         raise ConfigurationError(
@@ -47,6 +49,20 @@ def make(registered: Registered[Any], kind: str, interface: type, options: Mappi
     return component
 
 
+def option_defaults(registered: Registered[Any], but: Iterable[str] = ()) -> dict[str, str]:
+    """The user's options and their defaults as Python writes them; empty text where there is none.
+
+    Args:
+        registered: the record.
+        but: parameters that the engine gives.
+
+    Raises:
+        PluginError: when the factory cannot be imported.
+    """
+    parameters = _options(_resolve(registered))
+    return {p.name: "" if p.default is p.empty else repr(p.default) for p in parameters if p.name not in but}
+
+
 def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a class or a function
     factory = registered.spec.factory
     if not isinstance(factory, str):
@@ -59,6 +75,10 @@ def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a 
         ) from error
 
 
-def _option_names(factory: Any) -> set[str]:  # noqa: ANN401
-    parameters = inspect.signature(factory).parameters.values()
-    return {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}
+def _options(factory: Any) -> list[inspect.Parameter]:  # noqa: ANN401
+    """The parameters that a factory names."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # written in C, and says nothing
+        return []
+    return [p for p in parameters if p.kind in _NAMED]

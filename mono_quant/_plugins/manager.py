@@ -11,13 +11,15 @@ from typing import Any
 import attrs
 import pluggy
 
+from mono_quant._plugins.compatibility import deprecated_fields, refuse_incompatible
 from mono_quant._plugins.discovery import discover
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registry
+from mono_quant._plugins.trace import log
 from mono_quant._user_line import level_of_the_user
 from mono_quant.errors import PluginError, PluginWarning
 from mono_quant.plugin_api import hookspecs
-from mono_quant.plugin_api.markers import API_VERSION, HOOK_PREFIX, PROJECT
+from mono_quant.plugin_api.markers import HOOK_PREFIX, PROJECT
 from mono_quant.plugin_api.specs import (
     AlgorithmSpec,
     ComponentSpec,
@@ -29,7 +31,9 @@ from mono_quant.plugin_api.specs import (
     ValidatorSpec,
 )
 
-__all__ = ["PluginManager", "warn_once"]
+__all__ = ["PluginManager", "hooks_of", "warn_once"]
+
+_SLOW_IMPORT_MS = 1000
 
 _warned: set[str] = set()
 
@@ -160,6 +164,7 @@ class PluginManager(pluggy.PluginManager):
 
     def _add_installed(self, provider: Provider, plugin: object | None) -> None:
         if provider.status == "active":
+            self._tell_if_slow(provider)
             try:
                 self._add(plugin, provider)
             except PluginError as error:
@@ -170,6 +175,15 @@ class PluginManager(pluggy.PluginManager):
             self.give_up(provider, provider.error)
         else:
             self.providers.append(provider)
+
+    @staticmethod
+    def _tell_if_slow(provider: Provider) -> None:
+        if provider.import_ms > _SLOW_IMPORT_MS and not provider.is_builtin:
+            warn_once(
+                f"{provider} is slow",
+                f"plugin {provider} took {provider.import_ms / 1e3:.1f} s to import, which every first Quantizer waits "
+                "for: let its records name their factories as 'package.module:Class', which are imported on first use",
+            )
 
     def _add(self, plugin: object, provider: Provider) -> None:
         """Register; when that fails, nothing of the plugin stays behind."""
@@ -194,6 +208,9 @@ class PluginManager(pluggy.PluginManager):
         for records in self._collected.values():
             for record in records:
                 self.registries[type(record)].add(record, provider)
+                for deprecated in deprecated_fields(record):
+                    warn_once(f"{provider} {deprecated}", f"plugin {provider}, record {record.name!r}: {deprecated}")
+        log.debug("%s is registered: %s", provider, self.components(provider))
 
 
 def warn_once(about: str, message: str) -> None:
@@ -201,6 +218,11 @@ def warn_once(about: str, message: str) -> None:
     if about not in _warned:
         _warned.add(about)
         warnings.warn(message, PluginWarning, stacklevel=level_of_the_user())
+
+
+def hooks_of(plugin: object) -> list[str]:
+    """The names of a plugin's functions with our prefix, right or wrong."""
+    return [name for name in dir(plugin) if _is_hook(plugin, name)]
 
 
 def _check(plugin: object) -> list[str]:
@@ -211,10 +233,8 @@ def _check(plugin: object) -> list[str]:
     """
     if inspect.isclass(plugin):
         raise PluginError(f"{plugin.__name__} is a class; pass an instance of it")
-    wanted = inspect.getattr_static(plugin, "MONO_QUANT_API_VERSION", API_VERSION)
-    if wanted != API_VERSION:
-        raise PluginError(f"it was written for plugin API {wanted}; this mono_quant has plugin API {API_VERSION}")
-    hooks = [name for name in dir(plugin) if _is_hook(plugin, name)]
+    refuse_incompatible(plugin)
+    hooks = hooks_of(plugin)
     if not hooks:
         raise PluginError(f"it has no hook: no function named {HOOK_PREFIX}*; there are {', '.join(hookspecs.HOOKS)}")
     for name in hooks:

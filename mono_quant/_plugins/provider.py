@@ -32,6 +32,11 @@ class Provider:
     is_explicit: bool = False
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Who it is, whatever became of it."""
+        return self.distribution, self.name
+
+    @property
     def is_builtin(self) -> bool:
         """Whether it came with mono_quant itself."""
         return self.distribution == OWN_DISTRIBUTION

@@ -1,20 +1,18 @@
 """Components of one kind, by name."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import attrs
 
 from mono_quant._plugins.provider import Provider
+from mono_quant._plugins.trace import log
 from mono_quant.errors import PluginConflictError, UnknownPluginError
 from mono_quant.plugin_api.specs import ComponentSpec
 
 __all__ = ["Registered", "Registry"]
 
 SpecT = TypeVar("SpecT", bound=ComponentSpec)
-
-_log = logging.getLogger("mono_quant.plugins")
 
 
 @attrs.frozen
@@ -65,7 +63,7 @@ class Registry(Generic[SpecT]):
         explicit = [record for record in claims if record.provider.is_explicit]
         if explicit:
             if len(claims) > 1:
-                _log.info("%s %r: %s shadows %d other(s)", self.kind, name, explicit[-1].provider, len(claims) - 1)
+                log.info("%s %r: %s shadows %d other(s)", self.kind, name, explicit[-1].provider, len(claims) - 1)
             return explicit[-1]
         if not claims:
             raise UnknownPluginError(self._unknown(name))

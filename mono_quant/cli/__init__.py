@@ -26,7 +26,7 @@ from contextlib import redirect_stdout
 from typing import TextIO
 
 from mono_quant.cli import bench, compare, demo, dequantize, inspect, plan, plugins, quantize, recipe, validate
-from mono_quant.cli.output import Console
+from mono_quant.cli.output import Console, add_form
 from mono_quant.errors import (
     ArtifactError,
     CalibrationError,
@@ -72,10 +72,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"monoquant {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
-        added = command.add_to(commands)
-        form = added.add_mutually_exclusive_group()
-        form.add_argument("--json", action="store_true", help="print the result as JSON")
-        form.add_argument("--quiet", action="store_true", help="print nothing but errors; no progress bars")
+        add_form(command.add_to(commands))
     return whole
 
 

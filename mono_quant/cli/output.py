@@ -1,5 +1,6 @@
 """Printing: the result of a command to standard output, everything else to standard error."""
 
+import argparse
 import json
 import math
 import os
@@ -8,7 +9,7 @@ from typing import Any, TextIO
 
 import attrs
 
-__all__ = ["Console", "as_json", "columns"]
+__all__ = ["Console", "add_form", "as_json", "columns"]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +40,18 @@ class Console:
         except BrokenPipeError:
             # What is left in the buffer would raise once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def add_form(parser: argparse.ArgumentParser, **default: object) -> None:
+    """Add ``--json`` and ``--quiet``; the default of a command's own command is ``argparse.SUPPRESS``."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the result as JSON", **default)  # type: ignore[arg-type]
+    form.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print nothing but errors; no progress bars",
+        **default,  # type: ignore[arg-type]
+    )
 
 
 def as_json(value: Any) -> Any:  # noqa: ANN401 - anything to JSON values

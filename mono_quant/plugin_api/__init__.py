@@ -4,7 +4,7 @@ from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import Format
 from mono_quant.plugin_api.kernel import Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
-from mono_quant.plugin_api.markers import API_VERSION, hookimpl
+from mono_quant.plugin_api.markers import API_VERSION, OLDEST_API_VERSION, hookimpl
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec, WeightSpec
 from mono_quant.plugin_api.scheme import Scheme
@@ -24,6 +24,7 @@ from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding
 __all__ = [
     "API_VERSION",
     "JSON",
+    "OLDEST_API_VERSION",
     "Algorithm",
     "AlgorithmSpec",
     "Artifact",

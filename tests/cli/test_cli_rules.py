@@ -35,6 +35,7 @@ def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
         "recipe": f"recipe {made}",
         "bench": f"bench {made} {NOISY}",
         "plugins": "plugins",
+        "plugin": "plugin list",
         "demo": f"demo --output {tmp_path / 'digits.safetensors'}",
     }
 

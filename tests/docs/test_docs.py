@@ -84,7 +84,23 @@ def test_the_api_reference_names_every_part_of_a_class(cls: type):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "quantize", "plan", "inspect", "validate", "compare", "dequantize", "recipe", "bench", "plugins", "demo"],
+    [
+        "",
+        "quantize",
+        "plan",
+        "inspect",
+        "validate",
+        "compare",
+        "dequantize",
+        "recipe",
+        "bench",
+        "plugins",
+        "plugins list",
+        "plugins info",
+        "plugins check",
+        "plugin new",
+        "demo",
+    ],
 )
 def test_the_command_reference_names_every_option(command: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):

@@ -11,7 +11,10 @@ from torch import nn
 from mono_quant._plugins import manager
 from mono_quant._plugins.discovery import refresh
 
-SWITCHES = ("MONO_QUANT_DISABLE_AUTOLOAD", "MONO_QUANT_BLOCK_PLUGINS", "MONO_QUANT_STRICT_PLUGINS")
+SWITCHES = tuple(
+    f"MONO_QUANT_{switch}"
+    for switch in ("DISABLE_AUTOLOAD", "ALLOW_PLUGINS", "BLOCK_PLUGINS", "STRICT_PLUGINS", "TRACE_PLUGINS")
+)
 
 
 @pytest.fixture(autouse=True)

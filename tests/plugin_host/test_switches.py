@@ -1,5 +1,7 @@
 """What the environment and ``autoload=False`` keep out."""
 
+import logging
+import re
 import sys
 
 import pytest
@@ -9,9 +11,10 @@ from torch import nn
 
 from mono_quant import Quantizer
 from mono_quant._plugins.manager import PluginManager
-from mono_quant.errors import UnknownPluginError
+from mono_quant.errors import PluginWarning, UnknownPluginError
 
 DISABLE, BLOCK = "MONO_QUANT_DISABLE_AUTOLOAD", "MONO_QUANT_BLOCK_PLUGINS"
+ALLOW, TRACE = "MONO_QUANT_ALLOW_PLUGINS", "MONO_QUANT_TRACE_PLUGINS"
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +129,57 @@ def test_a_plugin_that_is_passed_is_used_though_it_is_blocked(
     monkeypatch.setenv(BLOCK, "wide")
     quantizer = Quantizer(observer="wide", plugins=["mono_quant_wide"], autoload=False)
     assert quantizer.quantize(model, batches).info.selected_layers == ("0", "2")
+
+
+@pytest.mark.parametrize("named", ["wide", "mono-quant-wide", "Mono_Quant.Wide", "other, wide"])
+def test_an_allow_list_lets_in_those_that_it_names(monkeypatch: pytest.MonkeyPatch, named: str):
+    monkeypatch.setenv(ALLOW, named)
+    assert status(PluginManager.with_plugins())["wide"] == "active"
+
+
+def test_an_allow_list_keeps_others_out_unimported_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ALLOW, "another")
+    manager = PluginManager.with_plugins()
+    assert (status(manager)["wide"], status(manager)["minmax"]) == ("blocked", "active")
+    assert "mono_quant_wide" not in sys.modules
+    with pytest.raises(UnknownPluginError, match=r"blocked, because not named in MONO_QUANT_ALLOW_PLUGINS: wide"):
+        manager.observers.get("wide")
+
+
+def test_what_is_blocked_stays_out_though_it_is_allowed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ALLOW, "wide")
+    monkeypatch.setenv(BLOCK, "wide")
+    assert status(PluginManager.with_plugins())["wide"] == "blocked"
+
+
+def test_an_empty_allow_list_lets_all_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ALLOW, " , ")
+    assert status(PluginManager.with_plugins())["wide"] == "active"
+
+
+def test_a_trace_tells_each_step(wide: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    wide.install("mono-quant-broken", BROKEN)
+    wide.install("mono-quant-blocked", observer("blocked"))
+    monkeypatch.setenv(TRACE, "1")
+    monkeypatch.setenv(BLOCK, "blocked")
+    logger = logging.getLogger("mono_quant.plugins")
+    before = (logger.level, logger.propagate, [*logger.handlers])
+    try:
+        with pytest.warns(PluginWarning):
+            PluginManager.with_plugins()
+        told = capfd.readouterr().err
+    finally:
+        logger.level, logger.propagate, logger.handlers = before
+    prefix = r"(?m)^mono_quant\.plugins: "
+    for line in (
+        r"wide \(mono-quant-wide 1\.0\): imported mono_quant_wide in [0-9.]+ ms$",
+        r"wide \(mono-quant-wide 1\.0\) is registered: \{'observer': \['wide'\]\}$",
+        r"blocked \(mono-quant-blocked 1\.0\) is blocked: named in MONO_QUANT_BLOCK_PLUGINS$",
+        r"broken \(mono-quant-broken 1\.0\) is broken: importing 'mono_quant_broken' raised ModuleNotFoundError",
+    ):
+        assert re.search(prefix + line, told), line
+
+
+def test_without_the_switch_nothing_is_told(capfd: pytest.CaptureFixture[str]):
+    PluginManager.with_plugins()
+    assert capfd.readouterr().err == ""
