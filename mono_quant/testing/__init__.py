@@ -3,11 +3,11 @@
 Derive a class from a suite in a test file of yours, say how your component is made, and run pytest:
 
     from mono_quant.testing import ObserverSuite
-    from mono_quant_spread import SpreadObserver
+    from mono_quant_percentile import PercentileObserver
 
-    class TestSpread(ObserverSuite):
+    class TestPercentile(ObserverSuite):
         def make(self, **common):
-            return SpreadObserver(k=4.0, **common)
+            return PercentileObserver(percentile=99, **common)
 
 Class attributes declare what the component does not promise, each with its meaning in the suite. Needs the extra
 ``mono-quant[testing]``.

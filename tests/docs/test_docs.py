@@ -1,5 +1,6 @@
 """The documentation names everything, and its code runs."""
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ import pytest
 from doc_pages import DOCS, PAGES, REPOSITORY
 
 import mono_quant
-from mono_quant import calibration, core, errors, io, modules, plugin_api
+from mono_quant import calibration, core, errors, io, modules, plugin_api, testing
 from mono_quant.cli import main
 from mono_quant.io.manifest import Manifest
 from mono_quant.plugin_api import hookspecs
+from mono_quant.scaffold import KINDS
 
-DISTRIBUTION = REPOSITORY / "plugins" / "mono-quant-spread"
+PERCENTILE = REPOSITORY / "plugins" / "mono-quant-percentile" / "src" / "mono_quant_percentile" / "__init__.py"
 
 
 def named_in(page: str) -> set[str]:
@@ -117,7 +119,35 @@ def test_the_file_reference_names_every_field_of_the_manifest():
 def test_the_how_to_shows_the_distribution_itself():
     page = DOCS / "how-to" / "write-an-observer.md"
     shown = {path for block in doc_pages.blocks(page) if (path := doc_pages.included(page, block)) is not None}
-    assert shown == {DISTRIBUTION / "pyproject.toml", DISTRIBUTION / "src" / "mono_quant_spread" / "__init__.py"}
+    assert shown == {PERCENTILE}
+
+
+def test_an_observer_takes_at_most_thirty_lines_of_its_authors_code():
+    tree = ast.parse(PERCENTILE.read_text())
+    told: set[int] = set()  # lines of docstrings and imports
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        ):
+            told |= set(range(node.lineno, node.end_lineno + 1))
+    written = [line for number, line in enumerate(PERCENTILE.read_text().splitlines(), 1) if number not in told]
+    assert 20 < len([line for line in written if line.strip()]) <= 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_is_a_how_to_for_every_kind_that_shows_its_template(kind: str):
+    article = "an" if kind[0] in "aeiou" else "a"
+    page = DOCS / "how-to" / f"write-{article}-{kind}.md"
+    assert f"({page.name})" in (DOCS / "how-to" / "write-a-plugin.md").read_text()
+    if kind != "observer":  # which shows a real one
+        shown = {path.name for block in doc_pages.blocks(page) if (path := doc_pages.included(page, block))}
+        assert shown == {f"{kind}.py.txt", f"test_{kind}.py.txt"}
+
+
+@pytest.mark.parametrize("suite", testing.__all__)
+def test_the_testing_reference_names_every_part_of_a_suite(suite: str):
+    own = {name for name in vars(getattr(testing, suite)) if not name.startswith(("_", "test_"))}
+    assert own | {suite} <= named_in("testing.md")
 
 
 def test_at_most_two_blocks_do_not_run_and_each_says_why():
