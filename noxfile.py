@@ -1,6 +1,7 @@
 """Every chore of the project. ``nox`` runs the quick ones; the rest is run by name, ``nox --list`` shows all."""
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -11,7 +12,7 @@ TORCH = "2.13.0"
 OTHER_TORCH = ("2.14.1", "2.9.1")
 
 HERE = Path(__file__).parent
-DISTRIBUTIONS = sorted(path.parent.name for path in (HERE / "plugins").glob("*/pyproject.toml"))
+DISTRIBUTIONS = sorted(path.parent for path in (HERE / "plugins").glob("*/pyproject.toml"))
 
 nox.needs_version = ">=2024.10.9"
 nox.options.error_on_external_run = True
@@ -50,12 +51,41 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy")
 
 
+def needs(distribution: Path) -> list[str]:
+    """What a distribution needs besides mono_quant itself."""
+    project = nox.project.load_toml(distribution / "pyproject.toml")["project"]
+    return [need for need in project["dependencies"] if not need.startswith(("mono-quant", "torch"))]
+
+
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Each distribution under ``plugins/`` as its users get it: wheel, install, list, use, its own tests, uninstall."""
     install(session, ".[testing]", "hatchling", "build")
-    for name in DISTRIBUTIONS:
-        session.run("python", "tests/wheels/check_third_party.py", "--dist", f"plugins/{name}")
+    for number, folder in enumerate(DISTRIBUTIONS):
+        session.install(*needs(folder)) if needs(folder) else None
+        quick = ["--quick"] if number else []
+        session.run("python", "tests/wheels/check_third_party.py", "--dist", str(folder), *quick)
+
+
+@nox.session(default=False)
+def plugins_vs_core(session: nox.Session) -> None:
+    """The test suite with every distribution under ``plugins/`` installed: they change nothing for others."""
+    install(session, "-e", ".[testing]", *map(str, DISTRIBUTIONS))
+    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+@nox.session(default=False)
+def plugin_new(session: nox.Session) -> None:
+    """``monoquant plugin new`` for every kind, and the how-to for observers from an empty folder; all installed."""
+    install(session, ".[testing]", "hatchling", "build")
+    session.run("python", "tests/wheels/follow_how_to.py")
+    session.run("pip", "uninstall", "--yes", "--quiet", "mono-quant-percentile")
+    folder = Path(session.create_tmp())
+    for kind in ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm"):
+        shutil.rmtree(folder / f"mono-quant-new-{kind}", ignore_errors=True)
+        session.run("monoquant", "plugin", "new", f"new-{kind}", "--kind", kind, "--into", str(folder))
+        project = str(folder / f"mono-quant-new-{kind}")
+        session.run("python", "tests/wheels/check_third_party.py", "--quick", "--dist", project)
 
 
 @nox.session

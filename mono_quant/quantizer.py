@@ -211,7 +211,8 @@ class Quantizer:
         skeleton = model if isinstance(model, nn.Module) else model()
         with naming(path):
             artifact = self.components.format_for(path).load(Path(path))
-            loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
+            with self.components.comparing(artifact.manifest):
+                loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         self._use_kernels(loaded)
         return loaded.eval()
 

@@ -1,6 +1,7 @@
 """The components of one run: made from the registries as a configuration asks."""
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,19 @@ from torch import nn
 from mono_quant._plugins.compatibility import deprecated_methods
 from mono_quant._plugins.factory import make
 from mono_quant._plugins.manager import PluginManager, warn_once
+from mono_quant._plugins.provenance import differences, missing
 from mono_quant._plugins.registry import Registered, Registry
+from mono_quant._user_line import level_of_the_user
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import ArtifactError, CalibrationError, ConfigurationError, PluginConflictError
+from mono_quant.errors import (
+    ArtifactError,
+    CalibrationError,
+    ConfigurationError,
+    PluginConflictError,
+    PluginWarning,
+    UnknownPluginError,
+)
 from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, SourceSpec, TensorSpec, Validator
 from mono_quant.version import __version__
 
@@ -134,6 +144,35 @@ class Components:
             with self._excusing(registry, name):
                 kernels.append((name, self._make(registry, Component(name), Kernel)))
         return tuple(kernels)
+
+    @contextmanager
+    def comparing(self, manifest: Mapping[str, Any] | None) -> Iterator[None]:
+        """Around loading a file: warn where its schemes and algorithms come from elsewhere than when it was made.
+
+        Args:
+            manifest: of the file, as JSON values; None when it has none.
+
+        Raises:
+            UnknownPluginError: the one from within, with the distributions that the file was made with and are missing.
+        """
+        made_with = dict((manifest or {}).get("versions", {}))
+        try:
+            yield
+        except UnknownPluginError as error:
+            gone = missing(made_with, (provider.distribution for provider in self.manager.providers))
+            if not gone:
+                raise
+            raise UnknownPluginError(
+                f"{error}\n  not installed, and the file was made with: {', '.join(gone)}"
+            ) from error
+        if manifest is None:
+            return
+        schemes = {plan["scheme"] for plan in manifest["layers"].values()}
+        algorithms = {rewrite["algorithm"] for rewrite in manifest["rewrites"]}
+        used = [self.manager.schemes.get(name) for name in sorted(schemes)]
+        used_too = [self.manager.algorithms.get(name) for name in sorted(algorithms)]
+        for difference in differences(made_with, [*used, *used_too]):
+            warnings.warn(difference, PluginWarning, stacklevel=level_of_the_user())
 
     def prepare(self) -> None:
         """Begin a run: make what is asked for, so that an unknown name or option is refused before any work is done."""
