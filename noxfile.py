@@ -35,6 +35,26 @@ def tests(session: nox.Session, torch: str) -> None:
     session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
 
 
+@nox.session(default=False)
+@nox.parametrize("torch", [TORCH, *OTHER_TORCH])
+def versions(session: nox.Session, torch: str) -> None:
+    """The page docs/reference/torch-versions.md: the test suite and every kernel, with each version of torch."""
+    install(session, "-e", ".[testing]", torch=torch)
+    rows, junit = HERE / ".nox" / "torch-versions", Path(session.create_tmp()) / "junit.xml"
+    session.run("pytest", "-q", f"--junitxml={junit}", success_codes=[0, 1], env={"OMP_WAIT_POLICY": "PASSIVE"})
+    session.run("python", "-m", "tests.bench.torch_version", "--junit", str(junit), "--rows", str(rows))
+    session.run("python", "-m", "tests.bench.torch_version", "--page", "--rows", str(rows))
+
+
+@nox.session(default=False)
+def minimums(session: nox.Session) -> None:
+    """The test suite with the lowest versions of what mono_quant says it needs, beside torch."""
+    lowest = [f"{need.split('>=')[0]}=={need.split('>=')[1]}" for need in needs(HERE) if ">=" in need]
+    install(session, *lowest)
+    session.install("-e", ".[testing]", *lowest)
+    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, format, and the floors that imports may not climb."""
