@@ -93,7 +93,7 @@ class Int8PackKernel(_BFloat16):
         fits = (
             spec.dtype == INT8
             and spec.symmetric
-            and isinstance(spec.granularity, PerChannel)
+            and spec.granularity == PerChannel(0)
             and spec.per_channel % _INT8_FEATURES == 0
         )
         return "" if fits else "it runs symmetric int8 weights per channel, of 32, 64, 96... input features"
@@ -115,6 +115,7 @@ class Int4PackKernel(_BFloat16):
         fits = (
             spec.dtype == _INT4
             and isinstance(spec.granularity, PerGroup)
+            and spec.axis == 0
             and spec.group_size in _INT4_GROUPS
             and spec.per_channel % spec.group_size == 0
             and spec.channels % _INT4_CHANNELS == 0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mono_quant.kernels.probe import failure, overflow, pairs_int16, quantized
+from mono_quant.kernels.probe import failure, misfit, overflow, pairs_int16, quantized
 from mono_quant.kernels.saturation import worst_linear
 from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support
 
@@ -41,7 +41,7 @@ class FbgemmKernel(Kernel):
             return Support.no("fbgemm runs on the CPU only")
         if "fbgemm" not in torch.backends.quantized.supported_engines:
             return Support.no("this build of torch has no fbgemm")
-        return Support(overflow(op) or failure(FbgemmKernel, _WORST))
+        return Support(misfit(op) or overflow(op) or failure(FbgemmKernel, _WORST))
 
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """Fbgemm's own layout of the weight."""

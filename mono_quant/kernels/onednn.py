@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
-from mono_quant.kernels.probe import failure, overflow, pairs_int16, quantized
+from mono_quant.kernels.probe import failure, misfit, overflow, pairs_int16, quantized
 from mono_quant.kernels.saturation import worst_conv, worst_linear
 from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support
 
@@ -35,7 +35,7 @@ class OnednnKernel(Kernel):
             return Support.no("oneDNN runs on the CPU only")
         if op.kind != "linear" and op.input_scale is None:
             return Support.no("its convolutions are packed for a fixed input scale")
-        return Support(overflow(op) or failure(OnednnKernel, _WORST))
+        return Support(misfit(op) or overflow(op) or failure(OnednnKernel, _WORST))
 
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """OneDNN's own layout of the weight."""

@@ -11,7 +11,7 @@ import torch
 from mono_quant.kernels.saturation import adds_pairs_in_int16
 from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp
 
-__all__ = ["failure", "overflow", "pairs_int16", "quantized"]
+__all__ = ["failure", "misfit", "overflow", "pairs_int16", "quantized"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -43,6 +43,12 @@ def pairs_int16(kernel: type[Kernel], worst: Worst) -> bool:
 def overflow(op: QuantizedOp) -> str:
     """Why the sums of a layer do not fit a kernel that adds in int32; empty when they do."""
     return "a sum of this layer can overflow int32" if op.largest_sum > _INT32_MAX else ""
+
+
+def misfit(op: QuantizedOp) -> str:
+    """Why a kernel would read beyond the scales of a layer; empty when there is one for each output channel."""
+    channels, scales = len(op.weight), list(op.weight_scale.shape)
+    return "" if scales == [channels] else f"its {channels} output channels have scales of shape {scales}"
 
 
 def quantized(op: Op) -> QuantizedOp:

@@ -3,18 +3,20 @@
 import copy
 from collections.abc import Callable
 
+import attrs
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from mono_quant.core.granularity import PerChannel, PerTensor
+from mono_quant.core.granularity import PerChannel, PerGroup, PerTensor, PerToken
 from mono_quant.core.observers import MinMaxObserver
 from mono_quant.core.qtypes import INT8, UINT8
-from mono_quant.core.schemes import Int8Dynamic, Int8Static
+from mono_quant.core.schemes import Int4WeightOnly, Int8Dynamic, Int8Static, Int8WeightOnly
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
 from mono_quant.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear, QuantizedModule
 from mono_quant.plugin_api.plan import Keep, LayerPlan, TensorSpec, WeightSpec
+from mono_quant.plugin_api.scheme import Scheme
 
 LAYERS = {
     QuantizedLinear: lambda **options: nn.Linear(6, 9, **options),
@@ -136,3 +138,74 @@ def test_the_dynamic_scheme_is_for_linear_only():
     module = scheme.convert(nn.Linear(6, 9), plan, {})
     assert set(module.state_dict()) == {"weight", "weight_scale", "bias"}
     assert plan.quantized_bytes == sum(t.numel() * t.element_size() for t in module.state_dict().values())
+
+
+INT8_SCHEMES = pytest.mark.parametrize("scheme", [Int8Static(), Int8Dynamic(), Int8Dynamic(activations="per-token")])
+WEIGHT_ONLY = [
+    Int8WeightOnly(),
+    Int8WeightOnly(symmetric=False, granularity="per-tensor"),
+    Int4WeightOnly(group_size=4, misfit="pad"),
+]
+BY_INPUTS = {"granularity": PerChannel(1)}
+
+
+def restored(scheme: Scheme, layer: nn.Module, *, input_: object = "as planned", **changes: object) -> nn.Module:
+    """What a scheme without options makes of another's plan, with the weights said to be stored in another way."""
+    plan = scheme.plan("some.layer", layer)
+    assert isinstance(plan, LayerPlan)
+    weights = {name: attrs.evolve(spec, **changes) for name, spec in plan.weights.items()}
+    plan = attrs.evolve(plan, weights=weights, input=plan.input if input_ == "as planned" else input_)
+    return type(scheme)().restore(layer, plan)
+
+
+@INT8_SCHEMES
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(6, 9), nn.MultiheadAttention(8, 2)], ids=lambda layer: type(layer).__name__
+)
+@pytest.mark.parametrize(
+    "changes",
+    [BY_INPUTS, {"granularity": PerTensor()}, {"granularity": PerGroup(2)}, {"symmetric": False}, {"dtype": "int4"}],
+    ids=str,
+)
+def test_what_int8_never_writes_is_not_restored(scheme: Scheme, layer: nn.Module, changes: dict[str, object]):
+    assert isinstance(restored(scheme, layer), QuantizedModule)
+    assert isinstance(restored(scheme, layer, float_dtype="float16"), QuantizedModule)
+    with pytest.raises(UnsupportedLayerError, match=r"int8-\w+ does not store a \w*weight as int"):
+        restored(scheme, layer, **changes)
+
+
+@INT8_SCHEMES
+@pytest.mark.parametrize("changes", [{"dtype": "int8"}, {"symmetric": True}, {"granularity": PerChannel(0)}], ids=str)
+def test_inputs_that_int8_never_quantizes_so_are_not_restored(scheme: Int8Static, changes: dict[str, object]):
+    changes = {"symmetric": False} if scheme.input_spec.symmetric and "symmetric" in changes else changes
+    with pytest.raises(UnsupportedLayerError, match=r"does not quantize its input as"):
+        restored(scheme, nn.Linear(6, 9), input_=attrs.evolve(scheme.input_spec, **changes))
+
+
+def test_tokens_have_no_range_before_they_come():
+    spec = TensorSpec(dtype=UINT8, symmetric=True, granularity=PerToken())
+    for scheme in (Int8Static(), Int8Dynamic()):
+        with pytest.raises(UnsupportedLayerError, match="does not quantize its input as uint8 symmetric per-token"):
+            restored(scheme, nn.Linear(6, 9), input_=spec)
+
+
+@pytest.mark.parametrize("scheme", WEIGHT_ONLY)
+@pytest.mark.parametrize("changes", [BY_INPUTS, {"granularity": PerGroup(3, 1)}, {"dtype": "int5"}], ids=str)
+def test_what_a_weight_only_scheme_never_writes_is_not_restored(scheme: Scheme, changes: dict[str, object]):
+    assert isinstance(restored(scheme, nn.Linear(6, 9)), QuantizedModule)
+    with pytest.raises(UnsupportedLayerError, match=r"int\d-weight-only does not store a weight as"):
+        restored(scheme, nn.Linear(6, 9), **changes)
+
+
+def test_a_weight_only_scheme_restores_channels_where_checkpoints_and_layers_have_them():
+    layer = nn.ConvTranspose1d(6, 9, 3)
+    for axis in (0, 1):
+        restored_layer = restored(Int8WeightOnly(), layer, granularity=PerChannel(axis))
+        assert restored_layer.state_dict()["weight_scale"].shape == (layer.weight.shape[axis],)
+
+
+def test_a_weight_only_scheme_restores_no_quantized_input():
+    with pytest.raises(UnsupportedLayerError, match="does not quantize its input"):
+        restored(
+            Int8WeightOnly(), nn.Linear(6, 9), input_=TensorSpec(dtype=UINT8, symmetric=False, granularity="per-tensor")
+        )

@@ -142,3 +142,12 @@ def test_onednn_refuses_an_input_smaller_than_the_kernel():
     run = KERNELS["onednn"].pack(op)
     with pytest.raises(RuntimeError, match=r"input of \[1, 3, 2\] is smaller than the kernel \[3\]"):
         run(torch.ones(1, 3, 2))
+
+
+@EVERY_KERNEL
+@pytest.mark.parametrize("scales", [(), (1,), (4,), (6,), (5, 1), (9,)], ids=str)
+def test_scales_that_are_not_one_for_each_output_channel_are_refused(kernel: Kernel, scales: tuple[int, ...]):
+    op = linear(torch.ones(5, 9, dtype=torch.int8))
+    assert kernel.supports(op, CPU)
+    verdict = kernel.supports(attrs.evolve(op, weight_scale=torch.ones(scales)), CPU)
+    assert verdict.why_not == f"its 5 output channels have scales of shape {list(scales)}"

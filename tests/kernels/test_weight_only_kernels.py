@@ -101,3 +101,11 @@ def test_the_kernels_of_quantized_inputs_run_no_others(kernel: Kernel):
     assert kernel.supports(op, CPU).why_not == "its input is not quantized"
     with pytest.raises(TypeError, match="expected a QuantizedOp, got WeightOnlyOp"):
         kernel.pack(op)
+
+
+@pytest.mark.parametrize("granularity", ["per-channel(1)", "per-group(32, 1)"])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_kernels_of_output_channels_refuse_other_channels(dtype: str, granularity: str):
+    op = layer({"dtype": dtype, "symmetric": True, "granularity": granularity}, 64, 64)
+    assert not Int8PackKernel().supports(op, CPU)
+    assert not Int4PackKernel().supports(op, CPU)

@@ -1,7 +1,7 @@
 """The int8 schemes: int8 weights per output channel, uint8 inputs with a scale known before or found for each input."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 import torch
@@ -10,7 +10,14 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.granularity import PerChannel, PerTensor, PerToken
 from mono_quant.core.qtypes import INT8, UINT8
-from mono_quant.core.schemes.layers import bytes_beside, overridden, refuse_not_finite, weights_of, why_not_a_weight
+from mono_quant.core.schemes.layers import (
+    bytes_beside,
+    empty_weights,
+    overridden,
+    refuse_not_finite,
+    weights_of,
+    why_not_a_weight,
+)
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.core.weights import Saturation, quantize_weight
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
@@ -39,6 +46,9 @@ _LAYERS: dict[type[nn.Module], type[KernelModule]] = {
 _UNWATCHED = (nn.MultiheadAttention, NonDynamicallyQuantizableLinear)
 """Layers whose inputs cannot be watched from outside: projections inside attention, and the one behind it."""
 
+_STORED: dict[str, Any] = {"dtype": INT8, "symmetric": True, "granularity": PerChannel(0)}
+"""Every weight, whatever the options."""
+
 Activations = Literal["per-tensor", "per-token"]
 
 
@@ -47,6 +57,8 @@ class _Int8(Scheme):
 
     name: ClassVar[str]
     layer_types: ClassVar[tuple[type[nn.Module], ...]]
+    input_specs: ClassVar[tuple[TensorSpec, ...]]
+    """One for each choice of options."""
 
     def __init__(self, *, saturation: Saturation, input_spec: TensorSpec) -> None:
         if saturation not in get_args(Saturation):
@@ -59,9 +71,7 @@ class _Int8(Scheme):
         if why_not := self.why_not(module):
             return Keep(why_not)
         weights = {name: _spec_of(module.get_parameter(name)) for name in weights_of(module)}
-        input_spec = (
-            attrs.evolve(self.input_spec, is_dynamic=True) if isinstance(module, _UNWATCHED) else self.input_spec
-        )
+        input_spec = _input_of(module, self.input_spec)
         input_bytes = 0 if input_spec.is_dynamic else 8
         return LayerPlan(
             name=name,
@@ -104,11 +114,9 @@ class _Int8(Scheme):
         """The quantized layer, empty."""
         if why_not := self.why_not(module):
             raise UnsupportedLayerError(why_not)
-        if set(plan.weights) != set(weights_of(module)):
-            raise UnsupportedLayerError(
-                f"its weights are {', '.join(weights_of(module))}, not {', '.join(plan.weights)}"
-            )
-        stored = {name: _empty(spec) for name, spec in plan.weights.items()}
+        if plan.input not in [_input_of(module, spec) for spec in self.input_specs]:
+            raise UnsupportedLayerError(f"{self.name} does not quantize its input as {plan.input or 'float'}")
+        stored = empty_weights(module, plan, lambda spec: spec == attrs.evolve(spec, **_STORED))
         scale, zero_point = (torch.empty((), dtype=dtype, device="meta") for dtype in (torch.float32, torch.int32))
         qparams = (scale, zero_point)
         return _quantized_like(module, plan, stored, qparams if plan.needs_data else None).to("meta")
@@ -126,10 +134,10 @@ class Int8Static(_Int8):
 
     name = "int8-static"
     layer_types = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+    input_specs = (TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor()),)
 
     def __init__(self, *, saturation: Saturation = "pair-safe") -> None:
-        spec = TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor())
-        super().__init__(saturation=saturation, input_spec=spec)
+        super().__init__(saturation=saturation, input_spec=self.input_specs[0])
 
 
 class Int8Dynamic(_Int8):
@@ -145,28 +153,23 @@ class Int8Dynamic(_Int8):
 
     name = "int8-dynamic"
     layer_types = (nn.Linear, nn.MultiheadAttention)
+    input_specs = (
+        TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor(), is_dynamic=True),
+        TensorSpec(dtype=UINT8, symmetric=True, granularity=PerToken(), is_dynamic=True),
+    )
 
     def __init__(self, *, activations: Activations = "per-tensor", saturation: Saturation = "pair-safe") -> None:
         if activations not in get_args(Activations):
             raise ConfigurationError(f"activations must be one of {get_args(Activations)}, got {activations!r}")
-        is_per_token = activations == "per-token"
-        granularity = PerToken() if is_per_token else PerTensor()
-        spec = TensorSpec(dtype=UINT8, symmetric=is_per_token, granularity=granularity, is_dynamic=True)
-        super().__init__(saturation=saturation, input_spec=spec)
+        super().__init__(saturation=saturation, input_spec=self.input_specs[activations == "per-token"])
 
 
 def _spec_of(weight: Tensor) -> WeightSpec:
-    return WeightSpec(
-        dtype=INT8,
-        symmetric=True,
-        granularity=PerChannel(0),
-        shape=weight.shape,
-        float_dtype=str(weight.dtype).removeprefix("torch."),
-    )
+    return WeightSpec(**_STORED, shape=weight.shape, float_dtype=str(weight.dtype).removeprefix("torch."))
 
 
-def _empty(spec: WeightSpec) -> dict[str, Tensor]:
-    return {suffix: torch.empty(shape, dtype=dtype, device="meta") for suffix, (dtype, shape) in spec.layout.items()}
+def _input_of(module: nn.Module, spec: TensorSpec) -> TensorSpec:
+    return attrs.evolve(spec, is_dynamic=True) if isinstance(module, _UNWATCHED) else spec
 
 
 def _quantized_like(

@@ -1,6 +1,6 @@
 """What there is to quantize in the layers of torch, and why a layer that looks like one of them is not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.errors import UnsupportedLayerError
 from mono_quant.modules import QuantizedModule
+from mono_quant.plugin_api.plan import LayerPlan
 
 __all__ = [
     "FLOATS",
     "all_finite",
     "bytes_beside",
     "channel_axis",
+    "empty_weights",
     "is_bias_computed",
     "overridden",
     "refuse_not_finite",
@@ -100,6 +102,31 @@ def all_finite(weight: Tensor) -> bool:
     """Whether all numbers of a tensor that is not empty are finite in float32: a NaN or infinity shows in the ends."""
     ends = torch.stack(torch.aminmax(weight.detach()))
     return bool(torch.isfinite(ends.float()).all())
+
+
+def empty_weights(
+    module: nn.Module, plan: LayerPlan, is_written: Callable[[WeightSpec], bool]
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors that a plan stores the weights of a layer in, on ``meta``: weight → suffix → tensor.
+
+    Args:
+        module: the float layer.
+        plan: from a file, which may say anything.
+        is_written: whether the scheme stores weights like that; modules and kernels rely on it.
+
+    Raises:
+        UnsupportedLayerError: when it is the plan of other weights, or stores one as the scheme never does.
+    """
+    names = weights_of(module)
+    if set(plan.weights) != set(names):
+        raise UnsupportedLayerError(f"its weights are {', '.join(names)}, not {', '.join(plan.weights) or 'none'}")
+    for name, spec in plan.weights.items():
+        if not is_written(spec):
+            raise UnsupportedLayerError(f"{plan.scheme} does not store a {name} as {spec}")
+    return {
+        name: {suffix: torch.empty(shape, dtype=dtype, device="meta") for suffix, (dtype, shape) in spec.layout.items()}
+        for name, spec in plan.weights.items()
+    }
 
 
 def bytes_beside(module: nn.Module, weights: Mapping[str, WeightSpec]) -> int:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from mono_quant.core.encoding import encode
@@ -16,6 +15,7 @@ from mono_quant.core.schemes.layers import (
     all_finite,
     bytes_beside,
     channel_axis,
+    empty_weights,
     is_bias_computed,
     overridden,
     refuse_not_finite,
@@ -164,16 +164,10 @@ class WeightOnlyScheme(Scheme):
         """The quantized layer, empty."""
         if why_not := self.why_not(module):
             raise UnsupportedLayerError(why_not)
-        if set(plan.weights) != set(weights_of(module)):
-            raise UnsupportedLayerError(
-                f"its weights are {', '.join(weights_of(module))}, not {', '.join(plan.weights) or 'none'}"
-            )
-        stored = {
-            name: {
-                suffix: torch.empty(shape, dtype=dtype, device="meta") for suffix, (dtype, shape) in spec.layout.items()
-            }
-            for name, spec in plan.weights.items()
-        }
+        if plan.input is not None:
+            raise UnsupportedLayerError(f"{self.name} does not quantize its input, which the file has as {plan.input}")
+        axes = {0, channel_axis(module)}  # 0 also where it was quantized without the model
+        stored = empty_weights(module, plan, lambda spec: spec.dtype == self.dtype and spec.axis in axes)
         return _quantized_like(module, plan, stored)
 
 

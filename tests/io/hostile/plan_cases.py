@@ -29,6 +29,18 @@ def layers(change: Change) -> Callable[[Scene], None]:
     return with_manifest(lambda data: [change(plan) for plan in data["layers"].values()])
 
 
+def stored(**values: Any) -> Callable[[Scene], None]:  # noqa: ANN401
+    """The linear layers' weight, of as many inputs as outputs, is said to be stored in another way."""
+    return with_manifest(
+        lambda data: [data["layers"][name]["weights"]["weight"].update(values) for name in ("up", "down")]
+    )
+
+
+def fed(**values: Any) -> Callable[[Scene], None]:  # noqa: ANN401
+    """Another way to quantize inputs."""
+    return layers(lambda plan: plan["input"].update(values))
+
+
 def layer(new_name: str) -> Callable[[Scene], None]:
     return with_manifest(renamed("layers", "up", new_name))
 
@@ -71,6 +83,20 @@ CASES = [
     bad("a layer that is left out", with_manifest(lambda data: data["layers"].pop("up")), "missing|unexpected"),
     bad("layers of another type", layers(every("layer_type", "Embedding")), "in the model and Embedding"),
     bad("layers of a type to be imported", layers(every("layer_type", IMPORTABLE)), "in the model and hostile_planted"),
+    bad("a scale for each input in place of each output", stored(granularity="per-channel(1)"), "does not store a wei"),
+    bad("one scale for all of a weight", stored(granularity="per-tensor"), "does not store a weight as int8 symm"),
+    bad(
+        "a scale for each group of weights", stored(granularity="per-group(2)"), "does not store a weight as int8 symm"
+    ),
+    bad("weights with zero points", stored(symmetric=False), "does not store a weight as int8 asymmetric"),
+    bad("weights of another size", stored(dtype="int4"), "does not store a weight as int4"),
+    bad("weights that are float8", stored(dtype="float8_e4m3"), "does not store a weight as float8"),
+    bad("inputs of signed codes", fed(dtype="int8"), "does not quantize its input as int8 asymmetric"),
+    bad("inputs of 4 bits", fed(dtype="int4"), "does not quantize its input as int4"),
+    bad("inputs without a zero point", fed(symmetric=True), "does not quantize its input as uint8 symmetric"),
+    bad("inputs with many ranges", fed(granularity="per-channel(0)"), "does not quantize its input as .* per-chan"),
+    bad("inputs whose range is found later", fed(is_dynamic=True), "does not quantize its input as .* dynamic"),
+    bad("inputs that are float", layers(every("input", None)), "does not quantize its input as float"),
     unknown("a scheme that no plugin has", layers(every("scheme", "nf3")), "no scheme is named 'nf3'"),
     unknown("a scheme to be imported", layers(every("scheme", IMPORTABLE)), "no scheme is named 'hostile_planted"),
     unknown("an algorithm that no plugin has", rewrite(algorithm="magic"), "no algorithm is named 'magic'"),
