@@ -19,7 +19,7 @@ from mono_quant.core.sqnr import energy, ratio_db
 from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint, write_checkpoint
-from mono_quant.io.json_text import dump_object, parse_object
+from mono_quant.io.json_text import dump_object
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.plugin_api import Artifact, Keep, LayerPlan, Plan, WeightSpec
 
@@ -30,7 +30,6 @@ Source = str | Path | Mapping[str, Tensor]
 
 _STREAMED = ".safetensors"
 _MB = 2**20
-_LARGEST_MANIFEST = 2**30
 
 
 class QuantizedCheckpoint:
@@ -168,8 +167,8 @@ def dequantize_checkpoint(source: str | Path, path: str | Path) -> None:
         ArtifactError: when the source is not a quantized file, or a file cannot be read or written.
     """
     with open_checkpoint(source) as checkpoint:
-        data = parse_object(checkpoint.metadata.get("mono_quant", "{}"), _LARGEST_MANIFEST)
-        if "layers" not in data:
+        data = checkpoint.manifest()
+        if data is None or "layers" not in data:
             raise ArtifactError(f"{source} is not a quantized file of mono_quant: it has no manifest")
         manifest = read_manifest(data)
         specs = _specs_of(manifest.layers)
@@ -201,8 +200,8 @@ def _names_of(checkpoint: Checkpoint) -> tuple[dict[str, TensorInfo], dict[str, 
         ArtifactError: when the manifest does not fit the tensors.
         ConfigurationError: when it is that of a quantized model.
     """
-    manifest = parse_object(checkpoint.metadata.get("mono_quant", "{}"), _LARGEST_MANIFEST)
-    if "layers" in manifest:
+    manifest = checkpoint.manifest()
+    if manifest is not None and "layers" in manifest:
         raise ConfigurationError(f"{checkpoint.source} is quantized already: quantize the float weights in one run")
     named = expand_ties(Artifact(_shapes(checkpoint.infos), manifest))
     infos = {name: TensorInfo.of(shape) for name, shape in named.items()}

@@ -14,26 +14,27 @@ __all__ = ["dump_object", "parse_object", "unique_keys"]
 _DEEPEST = 64
 
 
-def parse_object(text: str, size: int) -> dict[str, JSON]:
+def parse_object(text: str, size: int, what: str = "its manifest") -> dict[str, JSON]:
     """The JSON object in a text.
 
     Args:
         text: any text.
         size: bytes of the file that it stands in.
+        what: the text, in messages.
 
     Raises:
         ArtifactError: when it is none, or has a key twice, a number that is not finite, or too many or too deep values.
     """
     # A comma or bracket inside of a string counts as well: the bound is generous enough.
     if sum(map(text.count, ",[{")) > most_values(size):
-        raise ArtifactError(f"its manifest is not taken: it has more than {most_values(size):,} values")
+        raise ArtifactError(f"{what} is not taken: it has more than {most_values(size):,} values")
     try:
         data: JSON = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"its manifest is not JSON: {error}") from error
+        raise ArtifactError(f"{what} is not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise ArtifactError(f"its manifest is not a JSON object: it is a {type(data).__name__}")
-    _refuse_depth(data)
+        raise ArtifactError(f"{what} is not a JSON object: it is a {type(data).__name__}")
+    _refuse_depth(data, what)
     return data
 
 
@@ -47,7 +48,7 @@ def dump_object(data: dict[str, JSON]) -> str:
         text = json.dumps(data, sort_keys=True, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"its manifest is not JSON: {error}") from error
-    _refuse_depth(data)
+    _refuse_depth(data, "its manifest")
     return text
 
 
@@ -71,7 +72,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _refuse_depth(data: JSON) -> None:
+def _refuse_depth(data: JSON, what: str) -> None:
     """Refuse what later code could not walk through recursively."""
     level: list[JSON] = [data]
     for _ in range(_DEEPEST):
@@ -79,4 +80,4 @@ def _refuse_depth(data: JSON) -> None:
         level = [inner for value in nested for inner in (value.values() if isinstance(value, dict) else value)]
         if not level:
             return
-    raise ArtifactError(f"its manifest is not taken: its values are nested more than {_DEEPEST} deep")
+    raise ArtifactError(f"{what} is not taken: its values are nested more than {_DEEPEST} deep")

@@ -60,8 +60,7 @@ class PytorchFormat(Format):
         if not isinstance(text, str | None):
             raise ArtifactError(f"{path}: its manifest is not a text")
         try:
-            size = sum(tensor.nbytes for tensor in tensors.values())
-            manifest = None if text is None else parse_object(text, len(text) + size)
+            manifest = None if text is None else parse_object(text, path.stat().st_size)
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
         return Artifact(dict(tensors), manifest)

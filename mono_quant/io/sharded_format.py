@@ -4,13 +4,10 @@ from pathlib import Path
 
 from mono_quant.errors import ArtifactError
 from mono_quant.io.checkpoint import open_checkpoint
-from mono_quant.io.json_text import parse_object
 from mono_quant.plugin_api.artifact import Artifact
 from mono_quant.plugin_api.format import Format
 
 __all__ = ["ShardedSafetensorsFormat"]
-
-_KEY = "mono_quant"
 
 
 class ShardedSafetensorsFormat(Format):
@@ -36,6 +33,4 @@ class ShardedSafetensorsFormat(Format):
             ArtifactError: when one of them is missing or damaged.
         """
         with open_checkpoint(path) as checkpoint:
-            text = checkpoint.metadata.get(_KEY)
-            manifest = None if text is None else parse_object(text, len(text))
-            return Artifact({name: checkpoint.read(name) for name in checkpoint}, manifest)
+            return Artifact({name: checkpoint.read(name) for name in checkpoint}, checkpoint.manifest())

@@ -10,8 +10,13 @@ from torch import Tensor
 
 from mono_quant.errors import ArtifactError
 from mono_quant.io.checkpoint.tensor_info import TensorInfo
+from mono_quant.io.json_text import parse_object
+from mono_quant.io.naming import naming
+from mono_quant.plugin_api.artifact import JSON
 
 __all__ = ["Checkpoint"]
+
+_MANIFEST = "mono_quant"
 
 
 class Checkpoint:
@@ -20,6 +25,7 @@ class Checkpoint:
     Args:
         source: what errors call it, a path most often.
         infos: dtype and shape by name, in the order of the checkpoint.
+        size: bytes of its files; what they say beside their tensors is read in proportion to it.
         metadata: what the file says beside its tensors.
         ties: further name → first name, where several names share one tensor; all of them are in ``infos``.
         reader: gives the tensor of a name that is in ``infos``.
@@ -32,6 +38,7 @@ class Checkpoint:
         infos: Mapping[str, TensorInfo],
         *,
         reader: Callable[[str], Tensor],
+        size: int = 0,
         metadata: Mapping[str, str] | None = None,
         ties: Mapping[str, str] | None = None,
         closing: ExitStack | None = None,
@@ -40,8 +47,19 @@ class Checkpoint:
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(dict(infos))
         self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata or {}))
         self.ties: Mapping[str, str] = MappingProxyType(dict(ties or {}))
+        self.size = size
         self._reader: Callable[[str], Tensor] | None = reader
         self._closing = closing or ExitStack()
+
+    def manifest(self) -> dict[str, JSON] | None:
+        """What mono_quant wrote beside the tensors; None when it did not write the checkpoint.
+
+        Raises:
+            ArtifactError: when it is not well formed, or more than a checkpoint of this size may have.
+        """
+        text = self.metadata.get(_MANIFEST)
+        with naming(self.source):
+            return None if text is None else parse_object(text, self.size)
 
     def read(self, name: str) -> Tensor:
         """The tensor alone, on the device where it is; drop it before the next one, and do not write into it.

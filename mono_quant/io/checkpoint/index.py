@@ -10,7 +10,7 @@ import attrs
 from mono_quant.errors import ArtifactError
 from mono_quant.io.atomic import replacing
 from mono_quant.io.checkpoint.regular import require_regular
-from mono_quant.io.json_text import unique_keys
+from mono_quant.io.json_text import parse_object
 
 __all__ = ["INDEX_SUFFIX", "ShardIndex", "read_index", "write_index"]
 
@@ -46,11 +46,10 @@ def read_index(path: Path) -> ShardIndex:
     if len(text) > _LONGEST:
         raise ArtifactError(f"{path} is longer than {_LONGEST} bytes: it is no index")
     try:
-        content = json.loads(text.decode(), object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as error:
+        content = parse_object(text.decode(), len(text), "it")
+    except ValueError as error:  # an ArtifactError, or text that is not UTF-8
         raise ArtifactError(f"{path} is damaged: {error}") from error
-    keys = content if isinstance(content, dict) else {}
-    weight_map, metadata = keys.get("weight_map"), keys.get("metadata", {})
+    weight_map, metadata = content.get("weight_map"), content.get("metadata", {})
     if not isinstance(weight_map, dict) or not weight_map or not isinstance(metadata, dict):
         raise ArtifactError(f"{path} is damaged: it has no 'weight_map' of tensor names and files, or odd 'metadata'")
     return ShardIndex({name: _plain(path, name, shard) for name, shard in weight_map.items()}, metadata)

@@ -42,6 +42,7 @@ def open_pytorch(path: Path) -> Checkpoint:
             str(path),
             infos,
             reader=file.read,
+            size=file.size,
             metadata=file.metadata,
             ties=find_ties(file.tensors),
             closing=closing.pop_all(),
@@ -53,8 +54,8 @@ class _MappedFile:
         self._path = path
         self._status = _identity(path.stat())
         try:
-            with opened(path) as (file, size):
-                refuse_other_than_plain(file, size)
+            with opened(path) as (file, self.size):
+                refuse_other_than_plain(file, self.size)
         except Exception as error:  # a damaged file, not foreseen
             part = find_training_part(path)
             advice = f". {_advise(part)}" if part else ""

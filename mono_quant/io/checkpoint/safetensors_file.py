@@ -27,7 +27,7 @@ def open_safetensors(path: Path) -> Checkpoint:
         ArtifactError: naming the file, and the tensor where it is at fault.
     """
     try:
-        read_header(path, METADATA_KEY)
+        _, size = read_header(path, METADATA_KEY)
     except (ValueError, OSError) as error:
         raise ArtifactError(f"{path} cannot be read as safetensors: {error}") from error
     with ExitStack() as closing:
@@ -37,8 +37,13 @@ def open_safetensors(path: Path) -> Checkpoint:
             raise ArtifactError(f"{path} cannot be read as safetensors: {error}{find_fault(path)}") from error
         infos = {name: _info(path, name, file) for name in file.offset_keys()}
         return Checkpoint(
-            str(path), infos, reader=file.get_tensor, metadata=file.metadata(), closing=closing.pop_all()
-        )  # fmt: skip
+            str(path),
+            infos,
+            reader=file.get_tensor,
+            size=size,
+            metadata=file.metadata(),
+            closing=closing.pop_all(),
+        )
 
 
 def _info(path: Path, name: str, file: Any) -> TensorInfo:  # noqa: ANN401 - the library has no types

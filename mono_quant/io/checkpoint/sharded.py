@@ -35,6 +35,7 @@ def open_sharded(path: Path) -> Checkpoint:
             str(path),
             {name: shards[file].infos[name] for name, file in weight_map.items()},
             reader=lambda name: shards[weight_map[name]].read(name),
+            size=sum(shard.size for shard in shards.values()),
             metadata=dict(sorted(shared)),
             closing=closing.pop_all(),
         )

@@ -13,6 +13,8 @@ import torch
 from raw_checkpoints import entry, safetensors_bytes, write_index_of
 from safetensors.torch import save_file
 
+from mono_quant import load_model, quantize
+from mono_quant.checkpoint import dequantize_checkpoint
 from mono_quant.errors import ArtifactError
 from mono_quant.io.checkpoint import open_checkpoint
 
@@ -113,9 +115,32 @@ def test_a_file_that_is_cut_off_while_it_is_open_is_an_error_that_names_the_tens
             checkpoint.read("x")
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".safetensors.index.json"])
+def test_a_manifest_of_more_values_than_its_file_may_have_is_refused(tmp_path: Path, suffix: str):
+    text = json.dumps({"ties": {}, "layers": {}, "more": [[]] * 350_000})
+    # Names of one tensor are no reason to believe more of a small file.
+    many = torch.ones(1000)
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".pt":
+        torch.save({"tensors": {f"x{i}": many for i in range(10_000)}, "mono_quant": text}, path)
+    else:
+        save_file({"x": many}, tmp_path / "a.safetensors", metadata={"format": "pt", "mono_quant": text})
+        if suffix == ".safetensors":
+            (tmp_path / "a.safetensors").rename(path)
+        else:
+            write_index_of(tmp_path, {"x": "a.safetensors"})
+    for read in (quantize, load_model, lambda source: dequantize_checkpoint(source, tmp_path / "f.safetensors")):
+        with pytest.raises(
+            ArtifactError, match=rf"m\{suffix}: its manifest is not taken: it has more than 3\d\d,"
+        ) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+    assert not (tmp_path / "f.safetensors").exists()
+
+
 INDEXES = {
     "no JSON": (b"{", "is damaged"),
-    "a list": (b"[]", "no 'weight_map'"),
+    "a list": (b"[]", "is damaged: it is not a JSON object"),
     "not UTF-8": (b'{"weight_map": {"\xff": "a.safetensors"}}', "is damaged"),
     "no weight_map": (b"{}", "no 'weight_map'"),
     "a weight_map that is a list": (b'{"weight_map": []}', "no 'weight_map'"),
@@ -129,6 +154,8 @@ INDEXES = {
     "weight_map twice": (b'{"weight_map": {"x": "a.safetensors"}, "weight_map": {}}', "key 'weight_map' occurs twice"),
     "a number of many digits": (b'{"n": ' + b"9" * 100_000 + b"}", "is damaged"),
     "nested deep": (b'{"weight_map": ' + b"[" * 200_000, "is damaged"),
+    "a million values": (b'{"metadata": {"x": [' + b"{}," * 1_000_000 + b"{}]}}", "it has more than 346,875 values"),
+    "not finite": (b'{"metadata": {"x": NaN}, "weight_map": {"x": "a.safetensors"}}', "NaN is not a finite number"),
     "empty": (b"", "is empty"),
 }
 
