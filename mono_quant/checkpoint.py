@@ -12,7 +12,7 @@ from mono_quant._plugins.components import Components
 from mono_quant.checkpoint_selection import TensorSelection
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.blocks import row_blocks
-from mono_quant.core.checkpoint_plan import layer_and_parameter, plan_tensors
+from mono_quant.core.checkpoint_plan import joined, layer_and_parameter, plan_tensors
 from mono_quant.core.encoding import channels_of, decode, decode_channels, encode
 from mono_quant.core.schemes.layers import all_finite
 from mono_quant.core.sqnr import energy, ratio_db
@@ -21,7 +21,9 @@ from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint, write_checkpoint
 from mono_quant.io.json_text import dump_object
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
-from mono_quant.plugin_api import Artifact, Keep, LayerPlan, Plan, WeightSpec
+from mono_quant.io.naming import naming
+from mono_quant.io.stored_weights import refuse_misfits, tensors_beside, weight_specs
+from mono_quant.plugin_api import Artifact, Keep, Plan, WeightSpec
 
 __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 
@@ -55,7 +57,7 @@ class QuantizedCheckpoint:
         with open_checkpoint(source) as checkpoint:
             infos, ties = _names_of(checkpoint)
             self.plan = _make_plan(infos, ties, config, components, source=checkpoint.source)
-        self._specs = _specs_of(self.plan.layers)
+        self._specs = weight_specs(self.plan.layers)
         self._infos, self._ties = _after(infos, ties, self._specs)
         self.original_size_mb = sum(info.nbytes for name, info in infos.items() if name not in ties) / _MB
         self.quantized_size_mb = sum(info.nbytes for info in self._infos.values()) / _MB
@@ -164,29 +166,34 @@ def dequantize_checkpoint(source: str | Path, path: str | Path) -> None:
         path: a ``.safetensors`` file to write.
 
     Raises:
-        ArtifactError: when the source is not a quantized file, or a file cannot be read or written.
+        ArtifactError: when the source is not a quantized file, its tensors are not those of its manifest, or a file
+            cannot be read or written.
     """
     with open_checkpoint(source) as checkpoint:
         data = checkpoint.manifest()
         if data is None or "layers" not in data:
             raise ArtifactError(f"{source} is not a quantized file of mono_quant: it has no manifest")
-        manifest = read_manifest(data)
-        specs = _specs_of(manifest.layers)
-        static = [layer for layer, plan in manifest.layers.items() if plan.needs_data]
-        ours = {name + suffix for name, spec in specs.items() for suffix in spec.layout}
-        ours |= {_joined(layer, name) for layer in static for name in ("input_scale", "input_zero_point")}
-        stored_under = {name: manifest.ties.get(name, name) for name in specs}
-        infos = {name: TensorInfo(getattr(torch, spec.float_dtype), spec.shape) for name, spec in specs.items()}
-        infos |= {name: info for name, info in checkpoint.infos.items() if name not in ours}
-        ties = {name: kept for name, kept in manifest.ties.items() if name not in ours or name in specs}
+        with naming(source):
+            manifest = read_manifest(data)
+            named = expand_ties(Artifact(_shapes(checkpoint.infos), data))
+            specs = weight_specs(manifest.layers)
+
+            def read(name: str) -> Tensor:
+                return checkpoint.read(manifest.ties.get(name, name))
+
+            refuse_misfits(specs, named, read)
+        beside = tensors_beside(manifest.layers)
+        infos = {name: TensorInfo(specs[name].dequantized_dtype, specs[name].shape) for name in specs}
+        infos |= {name: TensorInfo.of(shape) for name, shape in named.items() if name not in beside | set(specs)}
+        ties = {name: kept for name, kept in manifest.ties.items() if name in infos}
         wanted = {name: info for name, info in infos.items() if name not in ties}
 
         def tensors() -> Iterator[tuple[str, Tensor]]:
             for name, info in wanted.items():
                 if name not in specs:
-                    yield name, checkpoint.read(name)
+                    yield name, read(name)
                     continue
-                stored = {suffix: checkpoint.read(stored_under[name] + suffix) for suffix in specs[name].layout}
+                stored = {suffix: read(name + suffix) for suffix in specs[name].layout}
                 yield name, decode(stored, specs[name]).to(info.dtype)
 
         metadata = {"format": "pt"} | ({"mono_quant": dump_object({"ties": dict(ties)})} if ties else {})
@@ -211,15 +218,6 @@ def _names_of(checkpoint: Checkpoint) -> tuple[dict[str, TensorInfo], dict[str, 
 
 def _shapes(infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
     return {name: torch.empty(info.shape, dtype=info.dtype, device="meta") for name, info in infos.items()}
-
-
-def _specs_of(layers: Mapping[str, LayerPlan]) -> dict[str, WeightSpec]:
-    """Name of each quantized tensor → how it is stored."""
-    return {_joined(name, weight): spec for name, plan in layers.items() for weight, spec in plan.weights.items()}
-
-
-def _joined(layer: str, name: str) -> str:
-    return f"{layer}.{name}" if layer else name
 
 
 def _make_plan(
@@ -262,7 +260,7 @@ def _make_plan(
 
 
 def _looks_like_a_norm(layer: str, tensor: Tensor, infos: Mapping[str, TensorInfo]) -> str:
-    bias = infos.get(_joined(layer, "bias"))
+    bias = infos.get(joined(layer, "bias"))
     is_one = bias is not None and bias.shape == tuple(tensor.shape) and tensor.ndim > 1
     return "its layer has a bias of the same shape, as a norm has" if is_one else ""
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mono_quant.core.encoding import decode
 from mono_quant.core.sqnr import energy, ratio_db
-from mono_quant.errors import ArtifactError
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.naming import naming
+from mono_quant.io.stored_weights import refuse_misfits, tensors_beside, weight_specs
 from mono_quant.saved import manifest_of, read_artifact
 
 __all__ = ["Comparison", "LayerComparison", "Stored", "compare_files"]
@@ -107,16 +107,12 @@ class _File:
         manifest = manifest_of(artifact, path) if is_quantized else None
         plans = manifest.layers if manifest else {}
         self.rewritten = {name for rewrite in (manifest.rewrites if manifest else ()) for name in rewrite.layers}
-        self.specs = {
-            _joined(layer, weight): spec for layer, plan in plans.items() for weight, spec in plan.weights.items()
-        }
-        self.beside = {name + suffix for name, spec in self.specs.items() for suffix in spec.layout if suffix}
-        static = [layer for layer, plan in plans.items() if plan.needs_data]
-        self.beside |= {_joined(layer, name) for layer in static for name in ("input_scale", "input_zero_point")}
+        self.specs = weight_specs(plans)
+        self.beside = tensors_beside(plans)
         self.tensors = artifact.tensors
         with naming(path):
             self.all = expand_ties(artifact)
-            self._refuse_misfits()
+            refuse_misfits(self.specs, self.all, self.all.__getitem__)
         self.layers: dict[str, list[str]] = {}
         for name in self.all:
             self.layers.setdefault(name.rpartition(".")[0], []).append(name)
@@ -139,13 +135,6 @@ class _File:
             return decode({suffix: self.all[name + suffix] for suffix in spec.layout}, spec)
         return tensor if tensor.is_floating_point() else None
 
-    def _refuse_misfits(self) -> None:
-        for name, spec in self.specs.items():
-            for suffix, (dtype, shape) in spec.layout.items():
-                found = self.all.get(name + suffix)
-                if found is None or found.dtype != dtype or tuple(found.shape) != shape:
-                    raise ArtifactError(f"{name + suffix} must be {dtype}{list(shape)}, as the manifest says")
-
 
 def _energies(one: _File, other: _File, layer: str) -> Iterator[tuple[float, float]]:
     """For each tensor that both files have: its energy, and that of the difference."""
@@ -159,10 +148,6 @@ def _sqnr(energies: list[tuple[float, float]]) -> float | None:
     if not energies:
         return None
     return ratio_db(sum(signal for signal, _ in energies), sum(noise for _, noise in energies))
-
-
-def _joined(layer: str, parameter: str) -> str:
-    return f"{layer}.{parameter}" if layer else parameter
 
 
 def _stored(tensors: Collection[Tensor]) -> Stored:

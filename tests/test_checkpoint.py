@@ -1,5 +1,6 @@
 """Weights without a model: state_dicts and files, quantized one tensor at a time."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,22 @@ def test_a_static_file_goes_back_to_float_without_what_belongs_to_its_inputs(tmp
     result.save(tmp_path / "q.safetensors")
     dequantize_checkpoint(tmp_path / "q.safetensors", tmp_path / "f.safetensors")
     assert same(load_model(tmp_path / "f.safetensors"), dict(dequantize_model(result.model).state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shape"),
+    [("int8-weight-only", [300_000, 300_000]), ("int8-weight-only", [8]), ({"name": "int4-weight-only"}, [4, 512])],
+)
+def test_a_weight_of_another_shape_than_its_codes_is_not_dequantized(scheme: object, shape: list[int], tmp_path: Path):
+    Quantizer(scheme).quantize_checkpoint({"fc.weight": torch.randn(4, 256)}).save(tmp_path / "q.safetensors")
+    with safetensors.safe_open(tmp_path / "q.safetensors", "pt") as file:
+        manifest = json.loads(file.metadata()["mono_quant"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    manifest["layers"]["fc"]["weights"]["weight"]["shape"] = shape
+    safetensors.torch.save_file(tensors, tmp_path / "q.safetensors", {"mono_quant": json.dumps(manifest)})
+    with pytest.raises(ArtifactError, match=r"q\.safetensors: fc\.weight must be .*, as the manifest says"):
+        dequantize_checkpoint(tmp_path / "q.safetensors", tmp_path / "f.safetensors")
+    assert not (tmp_path / "f.safetensors").exists()
 
 
 def test_a_float_file_is_no_quantized_one(model: nn.Module, tmp_path: Path):

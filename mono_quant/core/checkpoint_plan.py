@@ -8,7 +8,7 @@ from torch import Tensor
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, WeightSpec
 
-__all__ = ["layer_and_parameter", "plan_tensors"]
+__all__ = ["joined", "layer_and_parameter", "plan_tensors"]
 
 Decision = tuple[str, WeightSpec] | Keep
 PlanTensor = Callable[[str, Tensor], Decision]
@@ -46,6 +46,11 @@ def layer_and_parameter(name: str) -> tuple[str, str]:
     """
     layer, _, parameter = name.rpartition(".")
     return layer, parameter
+
+
+def joined(layer: str, parameter: str) -> str:
+    """The other way round."""
+    return f"{layer}.{parameter}" if layer else parameter
 
 
 def _settled(decisions: dict[str, Decision], ties: Mapping[str, str]) -> dict[str, Decision]:

@@ -9,7 +9,7 @@ from mono_quant.core.qtypes import UINT8
 from mono_quant.errors import ArtifactError
 from mono_quant.modules import QuantizedModule
 
-__all__ = ["refuse_impossible_scales"]
+__all__ = ["is_impossible_scale", "refuse_impossible_scales"]
 
 _OF_INPUTS = {"input_scale", "input_zero_point"}
 
@@ -38,6 +38,11 @@ def refuse_impossible_scales(model: nn.Module, state: Mapping[str, Tensor]) -> N
         raise ArtifactError(f"the file is damaged: {'; '.join(wrong)}")
 
 
+def is_impossible_scale(scale: Tensor) -> bool:
+    """Whether a number in it is not finite and positive."""
+    return not bool((torch.isfinite(scale) & (scale > 0)).all())
+
+
 def _fixed(prefix: str, module: QuantizedModule) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a layer whose dtype is a part of their meaning, by their names in the model."""
     names = {name + suffix for name, spec in module.weight_specs.items() for suffix in spec.layout}
@@ -49,7 +54,7 @@ def _fixed(prefix: str, module: QuantizedModule) -> Iterator[tuple[str, Tensor]]
 def _what_is_wrong(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
     if tensor.dtype != dtype:
         return f"is {tensor.dtype} in the file and {dtype} in the model"
-    if name.endswith("_scale") and not bool((torch.isfinite(tensor) & (tensor > 0)).all()):
+    if name.endswith("_scale") and is_impossible_scale(tensor):
         return "is not finite and positive"
     if name.endswith("input_zero_point") and not bool(((tensor >= UINT8.qmin) & (tensor <= UINT8.qmax)).all()):
         return f"is outside [{UINT8.qmin}, {UINT8.qmax}]"

@@ -139,12 +139,18 @@ def test_an_empty_file_has_no_ratio(tmp_path: Path, floats: Path, monoquant: Com
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor"),
-    [("0.weight", torch.zeros(3, dtype=torch.int8)), ("0.weight", torch.zeros(16, 8)), ("2.weight_scale", None)],
-    ids=["shape", "dtype", "missing"],
+    ("name", "tensor", "words"),
+    [
+        ("0.weight", torch.zeros(3, dtype=torch.int8), "0.weight must be torch.int8[16, 8]"),
+        ("0.weight", torch.zeros(16, 8), "0.weight must be torch.int8[16, 8]"),
+        ("2.weight_scale", None, "2.weight_scale must be torch.float32[8]"),
+        ("0.weight_scale", torch.full((16,), math.nan), "0.weight_scale is not finite and positive"),
+        ("0.weight_scale", torch.zeros(16), "0.weight_scale is not finite and positive"),
+    ],
+    ids=["shape", "dtype", "missing", "NaN", "zero"],
 )
 def test_tensors_that_are_not_as_the_manifest_says_are_refused(
-    tmp_path: Path, monoquant: Commands, name: str, tensor: torch.Tensor | None
+    tmp_path: Path, monoquant: Commands, name: str, tensor: torch.Tensor | None, words: str
 ):
     whole = quantized(tmp_path / "int8.safetensors")
     artifact = SafetensorsFormat().load(whole)
@@ -152,9 +158,13 @@ def test_tensors_that_are_not_as_the_manifest_says_are_refused(
     tensors |= {} if tensor is None else {name: tensor}
     broken = tmp_path / "broken.safetensors"
     SafetensorsFormat().save(Artifact(tensors, artifact.manifest), broken)
-    ran = monoquant("compare", whole, broken)
-    assert (ran.code, ran.out) == (3, "")
-    assert f"{broken}: {name} must be" in ran.err
+    output = tmp_path / "float.safetensors"
+    for command in (("compare", whole, broken), ("dequantize", broken, "-o", output)):
+        ran = monoquant(*command)
+        assert (ran.code, ran.out) == (3, "")
+        assert str(broken) in ran.err
+        assert words in ran.err
+    assert not output.exists()
 
 
 class Sequences(nn.Module):
