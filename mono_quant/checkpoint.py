@@ -19,9 +19,11 @@ from mono_quant.core.sqnr import energy, ratio_db
 from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint, write_checkpoint
+from mono_quant.io.files import write_artifact
 from mono_quant.io.json_text import dump_object
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.io.naming import naming
+from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.io.stored_weights import refuse_misfits, tensors_beside, weight_specs
 from mono_quant.plugin_api import Artifact, Keep, Plan, WeightSpec
 
@@ -30,7 +32,6 @@ __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 Source = str | Path | Mapping[str, Tensor]
 """A ``state_dict``, or the path of a file, a sharded index, or the folder of one."""
 
-_STREAMED = ".safetensors"
 _MB = 2**20
 
 
@@ -55,6 +56,7 @@ class QuantizedCheckpoint:
         self._config = config
         self._components = components
         with open_checkpoint(source) as checkpoint:
+            self._planned = dict(checkpoint.infos), dict(checkpoint.ties)
             infos, ties = _names_of(checkpoint)
             self.plan = _make_plan(infos, ties, config, components, source=checkpoint.source)
         self._specs = weight_specs(self.plan.layers)
@@ -69,9 +71,16 @@ class QuantizedCheckpoint:
         return self.original_size_mb / self.quantized_size_mb
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors of the quantized checkpoint one after another, each shared one once."""
+        """The tensors of the quantized checkpoint one after another, each shared one once.
+
+        Raises:
+            ArtifactError: when a tensor cannot be read, or the source is not what it was when it was planned.
+            UnsupportedLayerError: when a weight is not finite.
+        """
         energies: dict[str, tuple[float, float]] = {}
         with open_checkpoint(self._source) as checkpoint:
+            if (dict(checkpoint.infos), dict(checkpoint.ties)) != self._planned:
+                raise ArtifactError(f"{checkpoint.source} changed since it was planned: call quantize_checkpoint again")
             for name in checkpoint:
                 if name in checkpoint.ties:
                     continue
@@ -109,15 +118,21 @@ class QuantizedCheckpoint:
             max_shard_bytes: for ``.safetensors``: write several files and an index when the tensors are more.
 
         Raises:
-            ArtifactError: when a tensor cannot be read or the file cannot be written.
+            ArtifactError: when a tensor cannot be read, the source has changed since it was planned, the format cannot
+                hold the tensors, or the file cannot be written.
+            ConfigurationError: when ``max_shard_bytes`` is given for another format, or is not positive.
             UnsupportedLayerError: when a weight is not finite.
         """
         manifest = write_manifest(self._manifest())
-        if str(path).endswith(_STREAMED):
+        chosen = self._components.format_for(path)
+        if isinstance(chosen, SafetensorsFormat):
             metadata = {"format": "pt", "mono_quant": dump_object(manifest)}
             write_checkpoint(path, self._infos, self.tensors(), metadata, max_shard_bytes)
-        else:
-            self._components.format_for(path).save(Artifact(dict(self.tensors()), manifest), Path(path))
+            return
+        if max_shard_bytes is not None:
+            raise ConfigurationError(f"max_shard_bytes is for .safetensors files; {path} would be one file")
+        with naming(path):
+            write_artifact(chosen, Artifact(dict(self.tensors()), manifest), path)
 
     def report(self) -> str:
         """A few lines for people."""

@@ -191,8 +191,9 @@ class Quantizer:
                 of one.
 
         Raises:
-            ArtifactError: when it cannot be read.
-            ConfigurationError: when nothing would be quantized, as by a scheme that needs a model.
+            ArtifactError: when it cannot be read, or an entry of the ``state_dict`` is no plain tensor.
+            ConfigurationError: when it is something else, as a module, or nothing would be quantized, as by a scheme
+                that needs a model.
         """
         self.components.prepare()
         return QuantizedCheckpoint(source, self.config, self.components)

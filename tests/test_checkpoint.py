@@ -12,6 +12,7 @@ import mono_quant
 from mono_quant import Quantizer, dequantize_model, load_model, quantize
 from mono_quant.checkpoint import dequantize_checkpoint
 from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
+from mono_quant.plugin_api import Artifact, Format, FormatSpec
 
 
 class Reader(nn.Module):
@@ -246,6 +247,94 @@ def test_the_front_door_takes_a_module_a_state_dict_and_a_path(model: nn.Module,
     assert same(quantize(model.state_dict()).state_dict(), dict(by_model))
     assert same(quantize(str(tmp_path / "float.pth")).state_dict(), dict(by_model))
     assert same(quantize(tmp_path / "float.pth").state_dict(), dict(by_model))
+
+
+def test_the_front_door_names_what_is_no_tensor():
+    with pytest.raises(ConfigurationError, match=r"'fc\._extra_state' is a dict; take it out"):
+        quantize({"fc.weight": torch.randn(4, 4), "fc._extra_state": {"a": 1}})
+
+
+def test_a_module_is_no_checkpoint():
+    with pytest.raises(ConfigurationError, match=r"not as a Linear; those of a module are its state_dict\(\)"):
+        Quantizer("int8-weight-only").quantize_checkpoint(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("kind", ["saved over", "other shape", "other dtype", "other names", "untied"])
+def test_a_source_that_changed_since_it_was_planned_is_an_error(kind: str, tmp_path: Path):
+    weight = torch.randn(4, 4)
+    state = {"a.weight": weight, "b.weight": weight}
+    path = tmp_path / "source.pt"
+    torch.save(state, path)
+    checkpoint = Quantizer("int8-weight-only").quantize_checkpoint(path)
+    before = checkpoint.state_dict()
+    others = {
+        "other shape": {"a.weight": weight[:2], "b.weight": weight[:2]},
+        "other dtype": {name: tensor.half() for name, tensor in state.items()},
+        "other names": {"a.weight": weight, "c.weight": weight},
+        "untied": {"a.weight": weight, "b.weight": weight + 1},
+    }
+    if kind == "saved over":
+        checkpoint.save(path)
+        assert torch.equal(load_model(path)["a.weight"], before["a.weight"])
+    else:
+        torch.save(others[kind], path)
+    written = path.read_bytes()
+    for again in (
+        checkpoint.state_dict,
+        lambda: checkpoint.save(path),
+        lambda: checkpoint.save(tmp_path / "q.safetensors"),
+    ):
+        with pytest.raises(ArtifactError, match=r"source\.pt changed since it was planned"):
+            again()
+    assert path.read_bytes() == written
+    assert not (tmp_path / "q.safetensors").exists()
+
+
+class Picky(Format):
+    """Writes anything, but only when it was asked whether it can."""
+
+    def can_store(self, artifact: Artifact) -> list[str]:
+        return ["it is too wide"] if "wide.weight" in artifact.tensors else []
+
+    def save(self, artifact: Artifact, path: Path) -> None:
+        path.write_text(f"{len(artifact.tensors)} tensors")
+
+    def load(self, path: Path) -> Artifact:
+        raise NotImplementedError(path)
+
+
+class PickyPlugin:
+    """Two formats of a test."""
+
+    @mono_quant.hookimpl
+    def mono_quant_formats(self) -> list[FormatSpec]:
+        return [FormatSpec(name="picky", summary="a test's", factory=Picky, suffixes=(".picky", ".safetensors"))]
+
+
+@pytest.mark.parametrize("suffix", [".picky", ".safetensors"])
+def test_a_checkpoint_is_written_by_the_format_of_the_suffix_which_may_refuse(suffix: str, tmp_path: Path):
+    quantizer = Quantizer("int8-weight-only", plugins=[PickyPlugin()])
+    quantizer.quantize_checkpoint({"fc.weight": torch.eye(4)}).save(tmp_path / f"q{suffix}")
+    assert (tmp_path / f"q{suffix}").read_text() == "2 tensors"
+    checkpoint = quantizer.quantize_checkpoint({"wide.weight": torch.eye(4)})
+    with pytest.raises(ArtifactError, match=r"wide\.\w+ cannot be written: it is too wide"):
+        checkpoint.save(tmp_path / f"wide{suffix}")
+    assert not (tmp_path / f"wide{suffix}").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors.index.json"])
+def test_several_files_are_for_safetensors_only(suffix: str, tmp_path: Path):
+    checkpoint = Quantizer("int8-weight-only").quantize_checkpoint({"fc.weight": torch.eye(4)})
+    with pytest.raises(ConfigurationError, match=r"max_shard_bytes is for \.safetensors files"):
+        checkpoint.save(tmp_path / f"q{suffix}", max_shard_bytes=100)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_is_not_a_file_to_save_to(tmp_path: Path):
+    checkpoint = Quantizer("int8-weight-only").quantize_checkpoint({"fc.weight": torch.eye(4)})
+    with pytest.raises(ArtifactError, match=r"a path that ends in \.safetensors, and max_shard_bytes"):
+        checkpoint.save(tmp_path / "q.safetensors.index.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_front_door_says_that_data_need_a_module(model: nn.Module):

@@ -12,6 +12,7 @@ from mono_quant.io.artifact import expand_ties, to_artifact
 from mono_quant.io.naming import naming
 from mono_quant.io.pytorch_format import PytorchFormat
 from mono_quant.io.safetensors_format import SafetensorsFormat
+from mono_quant.plugin_api.artifact import Artifact
 from mono_quant.plugin_api.format import Format
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "save_pytorch",
     "save_safetensors",
     "write",
+    "write_artifact",
 ]
 
 
@@ -72,11 +74,18 @@ def write(format: Format, model: nn.Module | Mapping[str, Tensor], path: str | P
         ArtifactError: when the format cannot hold it, or the file cannot be written.
     """
     with naming(path):
-        artifact = to_artifact(model)
-        reasons = format.can_store(artifact)
-        if reasons:
-            raise ArtifactError(f"{path} cannot be written: {'; '.join(reasons)}")
-        format.save(artifact, Path(path))
+        write_artifact(format, to_artifact(model), path)
+
+
+def write_artifact(format: Format, artifact: Artifact, path: str | Path) -> None:  # noqa: A002
+    """Write tensors and manifest in a given format.
+
+    Raises:
+        ArtifactError: when the format cannot hold them, or the file cannot be written.
+    """
+    if reasons := format.can_store(artifact):
+        raise ArtifactError(f"{path} cannot be written: {'; '.join(reasons)}")
+    format.save(artifact, Path(path))
 
 
 def _read(format: Format, path: str | Path) -> dict[str, Tensor]:  # noqa: A002

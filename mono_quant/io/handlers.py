@@ -21,7 +21,13 @@ def _detect_input_format(model: object) -> Literal["module", "state_dict", "path
     """
     if isinstance(model, nn.Module):
         return "module"
-    if isinstance(model, Mapping) and all(isinstance(value, Tensor) for value in model.values()):
+    if isinstance(model, Mapping):
+        for name, value in model.items():
+            if not isinstance(value, Tensor):
+                raise ConfigurationError(
+                    f"the {type(model).__name__} given is no state_dict of tensors alone: {name!r} is a "
+                    f"{type(value).__name__}; take it out"
+                )
         return "state_dict"
     if isinstance(model, str | Path):
         return "path"

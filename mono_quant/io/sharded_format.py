@@ -16,7 +16,11 @@ class ShardedSafetensorsFormat(Format):
     def can_store(self, artifact: Artifact) -> list[str]:
         """Never: a model that is in memory fits one file."""
         del artifact
-        return ["a model in memory is saved as one .safetensors file; QuantizedCheckpoint.save writes several"]
+        reason = (
+            "a model in memory is saved as one .safetensors file; QuantizedCheckpoint.save writes several, for a path "
+            "that ends in .safetensors, and max_shard_bytes"
+        )
+        return [reason]
 
     def save(self, artifact: Artifact, path: Path) -> None:
         """Refuse.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mono_quant.errors import ArtifactError
+from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.checkpoint.checkpoint import Checkpoint
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX
 from mono_quant.io.checkpoint.plain_tensors import find_ties, plain_tensors
@@ -29,10 +29,16 @@ def open_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
             with one of these; or a ``.pt``, ``.pth`` or ``.bin`` file of ``torch.save`` with a ``state_dict``.
 
     Raises:
-        ArtifactError: when it is none of these, or damaged.
+        ArtifactError: when the file or folder is none of these, or damaged.
+        ConfigurationError: when it is no mapping or path at all.
     """
     if isinstance(source, Mapping):
         return _open_state_dict(source)
+    if not isinstance(source, str | Path):
+        raise ConfigurationError(
+            f"weights are given as a state_dict or a path, not as a {type(source).__name__}; those of a module are its "
+            "state_dict()"
+        )
     path = _only_checkpoint_in(Path(source)) if Path(source).is_dir() else Path(source)
     require_regular(path)
     if path.name.endswith(INDEX_SUFFIX):
