@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from torch import nn
 
 from mono_quant.config import QuantizationConfig
-from mono_quant.core.selection import first_match
+from mono_quant.core.selection import matches
 from mono_quant.errors import ConfigurationError
 
 __all__ = ["TensorSelection"]
+
+_NO_MODULE = nn.Module()
 
 
 class TensorSelection:
@@ -46,7 +48,7 @@ class TensorSelection:
         return ""
 
     def _first(self, patterns: Iterable[str], layer: str) -> str | None:
-        pattern = first_match(patterns, [layer], nn.Module())
-        if pattern is not None:
+        named = [pattern for pattern in patterns if matches(pattern, layer, _NO_MODULE)]
+        for pattern in named:
             self.unused.pop(pattern, None)
-        return pattern
+        return named[0] if named else None

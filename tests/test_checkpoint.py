@@ -115,6 +115,17 @@ def test_patterns_choose_layers_by_their_names(model: nn.Module):
     assert plan.kept["head.weight"] == "overridden by 'head'"
 
 
+@pytest.mark.parametrize("field", ["include", "exclude", "overrides"])
+def test_patterns_may_overlap(field: str):
+    patterns = ["lm_head", "*head", "re:lm_.*"]
+    state = {"fc.weight": torch.randn(4, 4), "lm_head.weight": torch.randn(4, 4)}
+    given = dict.fromkeys(patterns) if field == "overrides" else patterns
+    plan = Quantizer("int8-weight-only", **{field: given}).quantize_checkpoint(state).plan
+    assert list(plan.layers) == ["lm_head" if field == "include" else "fc"]
+    with pytest.raises(ConfigurationError, match=r"patterns \['tail'\] match no layer"):
+        Quantizer("int8-weight-only", include=[*patterns, "tail"]).quantize_checkpoint(state)
+
+
 @pytest.mark.parametrize(("excluded", "other"), [("head", "embed"), ("embed", "head")])
 def test_a_tensor_of_two_names_stays_float_when_one_of_them_does(
     model: nn.Module, excluded: str, other: str, tmp_path: Path
