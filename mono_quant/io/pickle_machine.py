@@ -11,6 +11,9 @@ __all__ = ["Ordered", "Source", "Stack"]
 class Ordered(dict[str, Any]):
     """Stands for an ``OrderedDict``, to which a pickle may give attributes."""
 
+    is_sealed = False
+    """Whether it must stay as it is: a pickle can go back to a value that it has used already."""
+
 
 class Source:
     """Bytes, and a place in them that moves on.
@@ -101,6 +104,8 @@ class Stack:
         target = self._last(dict)
         if len(values) % 2:
             raise ArtifactError("its pickle has a key without a value")
+        if isinstance(target, Ordered) and target.is_sealed:
+            raise ArtifactError("it gives a tensor hooks")
         for key, value in zip(values[::2], values[1::2], strict=True):
             if not isinstance(key, str):
                 raise ArtifactError(f"it has a name of type {type(key).__name__}; names are text")

@@ -105,21 +105,31 @@ class TensorClaims:
                 shape,
                 strides,
                 bool(),
-                {},
+                Ordered() as hooks,
             ):
+                _seal(hooks)
                 _refuse_beyond(storage, storage.item_size, at, shape, strides)
                 return TensorClaim()
             case Global("torch._utils", "_rebuild_tensor_v3"), (
-                StorageClaim() as storage, at, shape, strides, bool(), {}, Global() as dtype,
+                StorageClaim() as storage, at, shape, strides, bool(), Ordered() as hooks, Global() as dtype,
             ) if dtype in _DTYPES:  # fmt: skip
+                _seal(hooks)
                 _refuse_beyond(storage, _DTYPES[dtype], at, shape, strides)
                 return TensorClaim()
-            case Global("torch._utils", "_rebuild_parameter"), (TensorClaim() as tensor, bool(), {}):
+            case Global("torch._utils", "_rebuild_parameter"), (TensorClaim() as tensor, bool(), Ordered() as hooks):
+                _seal(hooks)
                 return tensor
             case Global() as named, _:
                 raise ArtifactError(f"it calls {named}, with which no plain tensor is made")
             case _:
                 raise ArtifactError("it calls something that is not a function")
+
+
+def _seal(hooks: Ordered) -> None:
+    """Refuse backward hooks, which would be called with gradients, and those that the pickle would add later."""
+    if hooks:
+        raise ArtifactError("it gives a tensor hooks")
+    hooks.is_sealed = True
 
 
 def _refuse_beyond(storage: StorageClaim, item_size: int, at: object, shape: object, strides: object) -> None:

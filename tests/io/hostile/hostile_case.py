@@ -148,9 +148,9 @@ def memory(count: int, key: str = "0", kind: object = torch.FloatStorage) -> Ref
     return Reference(("storage", kind, key, "cpu", count))
 
 
-def tensor(storage: object, shape: object, strides: object = (1,), offset: object = 0) -> Call:
+def tensor(storage: object, shape: object, strides: object = (1,), offset: object = 0, hooks: object = None) -> Call:
     """The call that torch makes a tensor with."""
-    hooks = Call(OrderedDict)
+    hooks = Call(OrderedDict) if hooks is None else hooks
     return Call(torch._utils._rebuild_tensor_v2, storage, offset, shape, strides, *NO_GRADIENT, hooks)
 
 

@@ -98,6 +98,11 @@ LAUGHTER = b")" + b"q\0h\0\x86" * 60
 """A tuple of the same two tuples, and so on: its text or its hash would take 2^60 steps."""
 
 
+HOOKS = OrderedDict(hook=OrderedDict)
+"""Torch would call them with gradients. What a pickle may name is little, but it is code."""
+LATER = Call(OrderedDict)
+
+
 def bad(name: str, make: Callable[[Scene], object], words: str, *, tensors_are_fine: bool = False) -> Case:
     return Case(name, (".pt",), make, words, tensors_are_fine=tensors_are_fine)
 
@@ -178,6 +183,22 @@ CASES = [
         "a parameter made of text",
         called(torch._utils._rebuild_parameter, "x", *[True], OrderedDict()),
         "_rebuild_parameter",
+    ),
+    bad("hooks of a tensor", torch_file({"x": tensor(memory(4), (4,), hooks=HOOKS)}), "gives a tensor hooks"),
+    bad(
+        "hooks of a tensor of another dtype",
+        called(torch._utils._rebuild_tensor_v3, memory(4), 0, (4,), (1,), *[True], HOOKS, torch.float32),
+        "gives a tensor hooks",
+    ),
+    bad(
+        "hooks of a parameter",
+        called(torch._utils._rebuild_parameter, GOOD, *[True], HOOKS),
+        "gives a tensor hooks",
+    ),
+    bad(
+        "hooks of a tensor that are filled when it is made",
+        opcodes(pickled({"x": tensor(memory(4), (4,), hooks=LATER), "y": LATER})[:-2] + b"X\1\0\0\0xNsu."),
+        "gives a tensor hooks",
     ),
     bad("numbers for names", torch_file({1: GOOD}), "names are text"),
     bad("a name twice", opcodes(b"\x80\2}(X\1\0\0\0xNX\1\0\0\0xNu."), "'x' twice"),
