@@ -10,16 +10,29 @@ from mono_quant.errors import ConfigurationError
 __all__ = ["Component", "Wanted", "component", "components", "maybe_component"]
 
 
+def _as_in_a_recipe(value: Any) -> Any:  # noqa: ANN401 - what plugins take as options
+    """The value with lists for tuples, which a recipe does not tell apart, and plain dictionaries."""
+    if isinstance(value, list | tuple):
+        return [_as_in_a_recipe(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {key: _as_in_a_recipe(inner) for key, inner in value.items()}
+    return value
+
+
 @attrs.frozen
 class Component:
     """A component asked for by name, with options.
 
     >>> Component.of({"name": "spread", "k": 3.0})
     Component(name='spread', options={'k': 3.0})
+
+    Args:
+        name: in the registry of its kind.
+        options: for its factory; a tuple becomes a list, as a recipe would say it.
     """
 
     name: str
-    options: dict[str, Any] = attrs.field(factory=dict)
+    options: dict[str, Any] = attrs.field(factory=dict, converter=_as_in_a_recipe)
 
     @classmethod
     def of(cls, wanted: "Wanted") -> "Component":

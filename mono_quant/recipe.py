@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mono_quant._json import json_values
 from mono_quant._toml import toml_text
 from mono_quant.errors import ArtifactError, ConfigurationError
 
@@ -38,12 +39,13 @@ def parse(text: str, kind: RecipeKind | None = None, where: str = "the recipe") 
         where: what to call the text in messages.
 
     Raises:
-        ConfigurationError: when it is not well formed, gives a key twice, is no table, or holds a date.
+        ConfigurationError: when it is not well formed, gives a key twice, is no table, or holds a date; or, in JSON, a
+            number that is not finite.
     """
     text = text.removeprefix("\ufeff")
     kind = _as_kind(kind or ("json" if text.lstrip().startswith("{") else "toml"), "kind")
     try:
-        values = tomllib.loads(text) if kind == "toml" else json.loads(text, object_pairs_hook=_without_repetition)
+        values = tomllib.loads(text) if kind == "toml" else json_values(text)
     except (ValueError, RecursionError) as error:  # both libraries' own errors are a ValueError
         raise ConfigurationError(f"{where} is not {kind.upper()}: {error}") from error
     if not isinstance(values, dict):
@@ -110,15 +112,6 @@ def _as_kind(kind: str, what: str) -> RecipeKind:
         if kind == known:
             return known  # type: ignore[no-any-return]
     raise ConfigurationError(f"{what} must be one of {', '.join(map(repr, get_args(RecipeKind)))}, got {kind!r}")
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose grammar allows a key twice; the first of them would be lost."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
-    return values
 
 
 def _plain(value: object, kind: RecipeKind | None, where: str) -> Any:  # noqa: ANN401 - text, numbers, lists, tables

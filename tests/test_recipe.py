@@ -170,9 +170,12 @@ WRONG = [
     ("scheme = { name = 'a', at = 2020-01-01 }", ["scheme.at", "date"]),
     ("scheme = 'a'\nscheme = 'b'", ["not TOML"]),
     ("scheme", ["not TOML"]),
-    ('{"scheme": "a", "scheme": "b"}', ["not JSON", "'scheme' is given twice"]),
-    ('{"overrides": {"a": null, "a": {}}}', ["not JSON", "'a' is given twice"]),
+    ('{"scheme": "a", "scheme": "b"}', ["not JSON", "'scheme' occurs twice"]),
+    ('{"overrides": {"a": null, "a": {}}}', ["not JSON", "'a' occurs twice"]),
     ('{"scheme": ', ["not JSON"]),
+    ('{"scheme": {"name": "x", "k": NaN}}', ["not JSON", "NaN is not a finite number"]),
+    ('{"scheme": {"name": "x", "k": [-Infinity]}}', ["not JSON", "-Infinity is not a finite number"]),
+    ('{"scheme": {"name": "x", "k": 1e999}}', ["not JSON", "1e999 is not a finite number"]),
     ('{"scheme": "\\ud800"}', ["scheme", "surrogate"]),
 ]
 
@@ -249,9 +252,13 @@ def test_what_a_kind_of_text_cannot_say_is_refused_and_the_old_file_stays(
     assert path.read_text() == "old"
 
 
-def test_a_tuple_is_written_as_a_list():
-    config = QuantizationConfig(scheme={"name": "x", "sizes": (1, (2, 3))})
-    assert QuantizationConfig.from_text(config.to_text("toml")).scheme.options == {"sizes": [1, [2, 3]]}
+@pytest.mark.parametrize("kind", ["toml", "json"])
+def test_a_tuple_is_a_list_so_that_a_recipe_reads_back_equal(kind: str):
+    options = {"sizes": (1, (2, 3)), "more": {"bounds": (0.1, 99.9)}}
+    change = {"observer": {"name": "y", "bounds": (1,)}}
+    config = QuantizationConfig(scheme={"name": "x", **options}, overrides={"fc": change})
+    assert config.scheme.options == {"sizes": [1, [2, 3]], "more": {"bounds": [0.1, 99.9]}}
+    assert QuantizationConfig.from_text(config.to_text(kind)) == config
 
 
 def test_a_long_list_has_one_line_for_each_item():

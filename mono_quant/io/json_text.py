@@ -1,15 +1,13 @@
-"""JSON that every reader reads the same way: no key twice, no NaN, no depth or number of values that costs memory."""
+"""JSON in files from strangers: read strictly, and no depth or number of values that costs memory."""
 
 import json
-import math
-from collections import Counter
-from typing import Any
 
+from mono_quant._json import json_values
 from mono_quant.errors import ArtifactError
 from mono_quant.io.limits import most_values
 from mono_quant.plugin_api.artifact import JSON
 
-__all__ = ["dump_object", "parse_object", "unique_keys"]
+__all__ = ["dump_object", "parse_object"]
 
 _DEEPEST = 64
 
@@ -29,7 +27,7 @@ def parse_object(text: str, size: int, what: str = "its manifest") -> dict[str, 
     if sum(map(text.count, ",[{")) > most_values(size):
         raise ArtifactError(f"{what} is not taken: it has more than {most_values(size):,} values")
     try:
-        data: JSON = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
+        data: JSON = json_values(text)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{what} is not JSON: {error}") from error
     if not isinstance(data, dict):
@@ -50,26 +48,6 @@ def dump_object(data: dict[str, JSON]) -> str:
         raise ArtifactError(f"its manifest is not JSON: {error}") from error
     _refuse_depth(data, "its manifest")
     return text
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The dictionary of some pairs, for ``json.loads``.
-
-    Raises:
-        ValueError: when a key occurs twice.
-    """
-    data = dict(pairs)
-    if len(data) != len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice!r} occurs twice")
-    return data
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
-    return number
 
 
 def _refuse_depth(data: JSON, what: str) -> None:

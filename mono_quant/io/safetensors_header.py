@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mono_quant._json import json_values
 from mono_quant.errors import ArtifactError
-from mono_quant.io.json_text import unique_keys
 from mono_quant.io.limits import MOST_DIMENSIONS, MOST_TENSORS, largest_text, opened
 
 __all__ = ["read_header"]
@@ -107,7 +107,7 @@ class _Header:
 
 def _check_entry(name: str, text: bytes) -> None:
     """Refuse what the library lets pass, or torch cannot take. Offsets and sizes are the library's business."""
-    entry = json.loads(text, object_pairs_hook=unique_keys)
+    entry = json_values(text)
     if set(entry) != _ENTRY_KEYS:
         raise ValueError(f"tensor {name!r} has the keys {sorted(entry)}, not {sorted(_ENTRY_KEYS)}")
     shape = entry["shape"]
