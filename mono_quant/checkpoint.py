@@ -136,7 +136,7 @@ class QuantizedCheckpoint:
 
     def report(self) -> str:
         """A few lines for people."""
-        kept = [entry for entry in self.plan.entries if entry.name in self.plan.kept]
+        kept = [entry for entry in self.plan.entries if isinstance(entry.decision, Keep)]
         lines = [
             f"quantized  {len(self._specs)} tensors of {len(self.plan.layers)} layers",
             f"kept       {len(kept)} tensors, {sum(entry.parameter_bytes for entry in kept) / _MB:.2f} MB",

@@ -431,6 +431,16 @@ def test_a_tensor_called_like_an_input_scale_stays_with_a_weight_only_layer(tmp_
     assert load_model(tmp_path / "f.safetensors")["fc.input_scale"] == 3
 
 
+@pytest.mark.parametrize("names", [["fc", "fc.weight"], ["fc.weight", "fc"]])
+def test_a_tensor_with_the_name_of_a_layer_has_its_own_line_in_the_ledger(names: list[str]):
+    state = {"fc": torch.randn(3), "fc.weight": torch.randn(4, 4)}
+    checkpoint = quantize({name: state[name] for name in names})
+    assert list(checkpoint.plan.layers) == list(checkpoint.plan.kept) == ["fc"]
+    assert checkpoint.plan.parameter_bytes == 4 * (3 + 16)
+    assert sum(entry.bytes_after for entry in checkpoint.plan.entries) == 4 * 3 + 16 + 4 * 4
+    assert "kept       1 tensors" in checkpoint.report()
+
+
 def test_what_is_kept_is_not_the_callers_own():
     state = {"fc.weight": torch.randn(4, 4), "fc.bias": torch.zeros(4)}
     quantize(state).state_dict()["fc.bias"].add_(1)
@@ -438,8 +448,13 @@ def test_what_is_kept_is_not_the_callers_own():
 
 
 def test_a_linear_layer_with_a_computed_bias_runs():
+    torch.manual_seed(0)
     layer = nn.Linear(64, 8)
-    nn.utils.parametrize.register_parametrization(layer, "bias", nn.Identity())
+    nn.utils.parametrize.register_parametrization(layer, "bias", nn.Softplus())
     x = torch.randn(3, 64)
-    result = quantize(nn.Sequential(layer))
-    assert torch.allclose(result.model(x), layer(x), atol=0.05)
+    quantized = quantize(nn.Sequential(layer)).model[0]
+    weight = quantized.dequantized("weight").double()
+    exact = nn.functional.linear(x.double(), weight, layer.bias.double())
+    rounding = nn.functional.linear(x.double().abs(), weight.abs(), layer.bias.double().abs()) * 2.0**-24
+    # Each term is rounded as a product, and in at most 64 sums.
+    assert bool(((quantized(x) - exact).abs() <= 65 * rounding).all())

@@ -26,15 +26,17 @@ def plan_tensors(shapes: Mapping[str, Tensor], ties: Mapping[str, str], decide: 
         ConfigurationError: when a layer, or a tensor of several names, would be quantized in two ways.
     """
     decisions = _settled({name: decide(name, tensor) for name, tensor in shapes.items()}, ties)
-    entries: dict[str, PlanEntry] = {}
+    entries: dict[tuple[type, str], PlanEntry] = {}  # a tensor may have the name of a layer
     for name, tensor in shapes.items():
         nbytes = 0 if name in ties else tensor.nbytes
         decision = decisions[name]
         if isinstance(decision, Keep):
-            entries[name] = PlanEntry(name=name, layer_type="", parameter_bytes=nbytes, decision=decision)
+            entries[Keep, name] = PlanEntry(name=name, layer_type="", parameter_bytes=nbytes, decision=decision)
             continue
         layer, parameter = layer_and_parameter(name)
-        entries[layer] = _with_weight(entries.get(layer), layer, parameter, *decision, nbytes=nbytes)
+        entries[LayerPlan, layer] = _with_weight(
+            entries.get((LayerPlan, layer)), layer, parameter, *decision, nbytes=nbytes
+        )
     return Plan(entries=tuple(entries.values()), ties=dict(ties))
 
 
