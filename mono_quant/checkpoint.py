@@ -256,7 +256,7 @@ def _make_plan(
 
     def decide(name: str, tensor: Tensor) -> tuple[str, WeightSpec] | Keep:
         layer, _ = layer_and_parameter(name)
-        if reason := chosen.why_kept(layer, weights[layer]) or _looks_like_a_norm(layer, tensor, infos):
+        if reason := chosen.why_kept(layer, weights[layer]) or _why_a_norm(layer, tensor, infos):
             return Keep(reason)
         spec = components.scheme_for(layer, nothing).plan_tensor(name, tensor)
         if isinstance(spec, Keep):
@@ -274,10 +274,15 @@ def _make_plan(
     return plan
 
 
-def _looks_like_a_norm(layer: str, tensor: Tensor, infos: Mapping[str, TensorInfo]) -> str:
+def _why_a_norm(layer: str, tensor: Tensor, infos: Mapping[str, TensorInfo]) -> str:
+    """Why a weight of several axes is taken for that of a norm; empty when it is not. Others are no weights anyway."""
+    if tensor.ndim <= 1:
+        return ""
+    if "norm" in layer.rpartition(".")[2].lower():
+        return "its layer is called a norm"
     bias = infos.get(joined(layer, "bias"))
-    is_one = bias is not None and bias.shape == tuple(tensor.shape) and tensor.ndim > 1
-    return "its layer has a bias of the same shape, as a norm has" if is_one else ""
+    is_like_it = bias is not None and bias.shape == tuple(tensor.shape)
+    return "its layer has a bias of the same shape, as a norm has" if is_like_it else ""
 
 
 def _after(

@@ -12,6 +12,7 @@ import mono_quant
 from mono_quant import Quantizer, dequantize_model, load_model, quantize
 from mono_quant.checkpoint import dequantize_checkpoint
 from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
+from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api import Artifact, Format, FormatSpec
 
 
@@ -416,6 +417,36 @@ def test_a_weight_whose_scale_would_take_the_name_of_another_tensor_is_kept():
 def test_the_weight_of_a_norm_of_several_axes_is_kept():
     model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm((8, 8)))
     assert quantize(model.state_dict()).plan.kept["1.weight"] == "its layer has a bias of the same shape, as a norm has"
+
+
+class Gate(nn.Module):
+    """A layer of a user's own whose weight looks like a linear layer's, and norms without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8))
+        self.fc = nn.Linear(8, 8)
+        self.input_layernorm, self.RMSNorm_2 = nn.RMSNorm((2, 4)), nn.RMSNorm((3, 2, 4))
+        self.norm = nn.Sequential(nn.Linear(8, 8))
+
+
+def test_the_weight_of_a_norm_without_a_bias_is_known_by_its_name(tmp_path: Path):
+    checkpoint = quantize(Gate().state_dict(), exclude=[""])
+    assert list(checkpoint.plan.layers) == ["fc", "norm.0"]
+    for norm in ("input_layernorm", "RMSNorm_2"):
+        assert checkpoint.plan.kept[f"{norm}.weight"] == "its layer is called a norm"
+    checkpoint.save(tmp_path / "q.safetensors")
+    assert isinstance(Quantizer().load(tmp_path / "q.safetensors", Gate).fc, QuantizedModule)
+
+
+def test_loading_says_which_layer_should_have_been_excluded(tmp_path: Path):
+    state = {f"gate.{name}": tensor for name, tensor in Gate().state_dict().items()}
+    model = nn.ModuleDict({"gate": Gate()})
+    quantize(state).save(tmp_path / "q.safetensors")
+    with pytest.raises(ArtifactError, match=r"does not quantize Gate\. .* anew with exclude=\['gate'\]"):
+        Quantizer().load(tmp_path / "q.safetensors", model)
+    quantize(state, exclude=["gate"]).save(tmp_path / "q.safetensors")
+    assert isinstance(Quantizer().load(tmp_path / "q.safetensors", model)["gate"].fc, QuantizedModule)
 
 
 def test_min_parameters_counts_the_weights_of_a_whole_layer(tmp_path: Path):

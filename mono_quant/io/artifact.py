@@ -108,6 +108,7 @@ def restore_model(
         except Exception as error:  # a plugin's code, on a layer that may be another than it was made for
             raise ArtifactError(
                 f"layer {name!r} is quantized by {plan.scheme} in the file and cannot be in the model given: {error}"
+                f"{'' if plan.layer_type else _exclude(name)}"
             ) from error
     nest(skeleton, changed)
     closed = [name for name, plan in manifest.layers.items() if plan.input is not None]
@@ -117,6 +118,11 @@ def restore_model(
     _assign(model, state)
     setattr(model, MANIFEST_ATTRIBUTE, manifest)
     return model
+
+
+def _exclude(name: str) -> str:
+    """The advice for a layer that was taken for one of torch's, by the name and shape of its tensor."""
+    return f". The file was made without the model: quantize the float checkpoint anew with exclude=[{name!r}]"
 
 
 def _as_it_is(plan: LayerPlan, layer: nn.Module | None) -> LayerPlan:
