@@ -1,5 +1,6 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import connected, make_plan, refuse_empty, settle
 from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
-from mono_quant.core.surgery import copy_with, nest, put_in_place
+from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -163,7 +164,9 @@ class Quantizer:
         closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
         copied = None
         if self.config.validators or not inplace:
-            copied = leave_fast_paths(copy_with(model, layers), closed)
+            # In place, the layers share what they do with the model itself, and others are needed for the copy.
+            copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
+            copied = leave_fast_paths(copy_with(model, copies), closed)
         validation = None if copied is None else self._validate(model, copied, run)
         timed = (
             None
@@ -286,7 +289,6 @@ class Quantizer:
             )
         for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):
             layers[name] = self._float_layer(modules, run.plan, name)
-        nest(model, layers)
         for layer in layers.values():
             self._use_kernels(layer)
         return layers, attrs.evolve(run, plan=run.plan.decide(decisions))

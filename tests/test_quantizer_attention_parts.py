@@ -17,9 +17,8 @@ from transformer_models import LENGTH, SIZE, Attentive, awake, encoder, padded, 
 from mono_quant import Quantizer
 from mono_quant.core.plan import make_plan
 from mono_quant.core.schemes import Int8Dynamic, Int8Static
-from mono_quant.core.surgery import nest
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
-from mono_quant.modules import KernelModule, QuantizedLinear, QuantizedMultiheadAttention, WeightOnly, to_float
+from mono_quant.modules import QuantizedLinear, QuantizedMultiheadAttention, WeightOnly, to_float
 
 ENOUGH_DB = 25
 READ = "MultiheadAttention '{}' may read its weight without calling it"
@@ -398,20 +397,6 @@ def test_only_quantized_attention_can_be_quantized_again(scheme: str):
     assert plan.kept["attention"] == "int8-static does not quantize QuantizedMultiheadAttention"
     again = quantize(to_float(quantized), sequences(), scheme=scheme)
     assert set(again.info.selected_layers) == {"attention", "attention.out_proj", "head"}
-
-
-def test_new_layers_are_put_into_new_layers_under_all_their_names():
-    model = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU())), nn.ReLU())
-    model[0][1][0] = model[1]
-    outer, inner = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU())), nn.Tanh()
-    nest(model, {"0": outer, "0.1.0": inner})
-    assert outer[1][0] is inner
-    assert type(outer[0]) is nn.ReLU
-    root = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU())), nn.ReLU())
-    nest(model, {"": root, "1": inner})
-    assert root[1] is inner
-    assert root[0][1][0] is inner
-    assert isinstance(root[0][1], KernelModule | nn.Sequential)
 
 
 @BOTH

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["copy_with", "nest", "put_in_place"]
+__all__ = ["copy_with", "put_in_place"]
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -27,8 +27,9 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
     """A copy of the model with other modules in it; neither the model nor the replaced modules are copied or changed.
 
     A module that stands in several places, or in plain Python containers, is replaced in all of them. The hooks that
-    users put on it go on in what takes its place, those that are methods of the model as methods of the copy. Values
-    that it shares with what takes its place are copied for that.
+    users put on it go on in what takes its place, those that are methods of the model as methods of the copy. Modules,
+    buffers and other values that it shares with what takes its place are copied with the rest of the model: what stands
+    in several places is one in the copy, and what is itself replaced is replaced there too.
 
     Args:
         model: what to copy.
@@ -47,11 +48,13 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
     try:
         copied: nn.Module = copy.deepcopy(model, memo)
         for name, replacement in replacements.items():
+            theirs, ours = vars(modules[name]), vars(replacement)
             for table in _HOOK_TABLES:
-                setattr(replacement, table, copy.deepcopy(getattr(modules[name], table), memo))
-            for attribute, value in vars(modules[name]).items():
-                if attribute not in _TORCHS_OWN and vars(replacement).get(attribute) is value:
-                    vars(replacement)[attribute] = copy.deepcopy(value, memo)
+                ours[table] = copy.deepcopy(theirs[table], memo)
+            for table in ("_buffers", "_modules"):
+                ours[table] = ours[table] | _copy_of_shared(ours[table], theirs[table], memo)
+            others = {attribute: value for attribute, value in theirs.items() if attribute not in _TORCHS_OWN}
+            ours.update(_copy_of_shared(ours, others, memo))
     except Exception as error:  # a model's attributes can refuse to be copied in any way
         raise ConfigurationError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); quantize it with inplace=True "
@@ -63,6 +66,8 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
 def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
     """The model itself with other modules in it, which take over the hooks of those that they replace.
 
+    What they share with those stays shared; where that holds a module that is itself replaced, it holds the other one.
+
     Raises:
         ConfigurationError: when the model is itself the layer to be replaced.
     """
@@ -72,7 +77,9 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
         raise ConfigurationError(
             "the model is itself a single layer, which cannot be replaced in place; use inplace=False"
         )
-    for parent in list(model.modules()):
+    roots = (model, *replacements.values())
+    parents = {id(parent): parent for root in roots for parent in root.modules() if id(parent) not in by_identity}
+    for parent in parents.values():
         children = parent._modules  # noqa: SLF001 - named_children leaves out the second name of a child
         for child_name, child in children.items():
             if id(child) in by_identity:
@@ -86,22 +93,11 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
     return model
 
 
-def nest(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """Put new layers that stand inside other new layers there, under all names that they have.
-
-    Args:
-        model: the model with the old layers.
-        layers: name in the model → the module that comes there.
-    """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    new = {id(modules[name]): layer for name, layer in layers.items()}
-    for name, module in modules.items():
-        outer = name if id(module) in new else ""
-        while outer:
-            outer = outer.rpartition(".")[0]
-            if id(modules[outer]) in new:
-                new[id(modules[outer])].set_submodule(name[len(outer) + 1 :] if outer else name, new[id(module)])
-                break
+def _copy_of_shared(
+    ours: Mapping[str, object], theirs: Mapping[str, object], memo: dict[int, object]
+) -> dict[str, object]:
+    """Copies of the values that are the same object under the same name."""
+    return {name: copy.deepcopy(value, memo) for name, value in theirs.items() if name in ours and ours[name] is value}
 
 
 def _swapped(value: Any, by_identity: Mapping[int, nn.Module]) -> Any:  # noqa: ANN401 - a value of the type of `value`

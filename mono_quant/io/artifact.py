@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.surgery import copy_with, nest
+from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.io.scales import refuse_impossible_scales
@@ -86,6 +86,7 @@ def restore_model(
             "the file has no mono_quant manifest: it is not a quantized model, load its tensors instead"
         )
     manifest = read_manifest(artifact.manifest)
+    skeleton = copy_with(skeleton, {}, without_tensors=True)  # for `restore` to make layers of, in any way it likes
     modules: dict[str, nn.Module] = dict(skeleton.named_modules(remove_duplicate=False))
     changed: dict[str, nn.Module] = {}
     for rewrite in manifest.rewrites:
@@ -110,9 +111,8 @@ def restore_model(
                 f"layer {name!r} is quantized by {plan.scheme} in the file and cannot be in the model given: {error}"
                 f"{'' if plan.layer_type else _exclude(name)}"
             ) from error
-    nest(skeleton, changed)
     closed = [name for name, plan in manifest.layers.items() if plan.input is not None]
-    model = leave_fast_paths(copy_with(skeleton, changed, without_tensors=True), closed)
+    model = leave_fast_paths(copy_with(skeleton, changed), closed)
     state = expand_ties(artifact)
     refuse_impossible_scales(model, state)
     _assign(model, state)

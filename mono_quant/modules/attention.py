@@ -1,6 +1,5 @@
 """Quantized ``nn.MultiheadAttention``."""
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import cast
@@ -45,7 +44,7 @@ class QuantizedMultiheadAttention(QuantizedModule):
     gives NaN with ``need_weights``, and attends to nothing without. Nested tensors are refused.
 
     Args:
-        layer: the float layer; its bias and its ``out_proj`` are copied.
+        layer: the float layer; its bias is copied, its ``out_proj`` stands in both.
         specs: how each weight is stored.
         stored: its tensors, by suffix.
         input_spec: how query, key and value are quantized; dynamic.
@@ -75,7 +74,7 @@ class QuantizedMultiheadAttention(QuantizedModule):
         bias = layer.in_proj_bias
         copied = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.register_parameter("in_proj_bias", copied)
-        self.out_proj = copy.deepcopy(layer.out_proj)
+        self.out_proj = layer.out_proj
         self.training = layer.training
         self.use_kernels(REFERENCE_ONLY)
 
@@ -142,15 +141,7 @@ class QuantizedMultiheadAttention(QuantizedModule):
         if bias is not None:
             dtype = self.weight_specs[next(iter(self.weight_specs))].dequantized_dtype
             layer.in_proj_bias = nn.Parameter(bias.detach().to(dtype, copy=True))
-        inside = self.out_proj
-        if isinstance(inside, KernelModule):  # into a layer of torch's own class, which says where it stands
-            floats = inside.to_float(made)
-            layer.out_proj._parameters.update(floats._parameters)
-            layer.out_proj.training = inside.training
-        else:
-            layer._modules["out_proj"] = (
-                inside.to_float(made) if isinstance(inside, QuantizedModule) else copy.deepcopy(inside)
-            )
+        layer._modules["out_proj"] = self.out_proj
         layer.training = self.training
         return layer
 

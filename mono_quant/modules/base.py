@@ -42,7 +42,7 @@ class QuantizedModule(nn.Module):
 
     @abstractmethod
     def to_float(self, made: dict[int, nn.Parameter]) -> nn.Module:
-        """The plain float layer, with the weights that the codes stand for.
+        """The plain float layer, with the weights that the codes stand for, around the same modules, quantized or not.
 
         Args:
             made: address of codes → the parameter made of them, so that tied weights stay tied; it is added to.

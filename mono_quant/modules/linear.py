@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32, is_traced
@@ -28,6 +29,10 @@ class QuantizedLinear(KernelModule):
         super().__init__(layer, spec, stored, input_spec, input_qparams)
         self.out_features, self.in_features = spec.shape
         self._is_per_token = is_per_token(input_spec)
+        # The one behind attention is of a class that says so.
+        self.float_class = next(
+            kind for kind in (NonDynamicallyQuantizableLinear, nn.Linear) if isinstance(layer, kind)
+        )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear's parameter
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
@@ -54,7 +59,7 @@ class QuantizedLinear(KernelModule):
 
     def to_float(self, made: dict[int, nn.Parameter]) -> nn.Linear:
         """The ``nn.Linear`` with the weight that the codes stand for."""
-        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        layer = self.float_class(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         layer.weight = self.float_parameter("weight", made)
         if self.bias is not None:
             layer.bias = nn.Parameter(self.bias.detach().to(layer.weight.dtype, copy=True))

@@ -75,9 +75,6 @@ class WeightOnly(QuantizedModule):
         layer._parameters = {name: parameters[name] for name in dict.fromkeys([*in_order, *parameters])}
         for attribute in self.own_attributes:
             vars(layer).pop(attribute)
-        for name, child in self.named_children():
-            if isinstance(child, QuantizedModule):
-                layer._modules[name] = child.to_float(made)
         if isinstance(layer, nn.RNNBase):
             layer._init_flat_weights()
         return layer
@@ -104,7 +101,7 @@ def weight_only(
     """A layer in place of ``layer``, of a subclass of its class.
 
     Args:
-        layer: the float layer; what is not quantized is copied, with its children.
+        layer: the float layer; its other parameters are copied; its children and buffers stand in both.
         weights: parameter → how it is stored.
         stored: parameter → its tensors, by suffix.
         mixin: `WeightOnly`, or what does better for some layers.
@@ -128,15 +125,14 @@ def name_clash(layer: nn.Module, mixin: type[WeightOnly], weights: Iterable[str]
 
 
 def bare_copy(layer: nn.Module, cls: type[nn.Module], without: Container[str] = ()) -> Any:  # noqa: ANN401 - a `cls`
-    """A copy of a layer as another class, without some of its tensors; attributes that are not torch's are shared."""
+    """A layer as another class, without some of its tensors; parameters are copied, everything else is shared."""
     copied = cls.__new__(cls)
     for name, value in vars(layer).items():
         if name not in _DERIVED:
             vars(copied)[name] = copy.copy(value) if name in _TABLES else value
     for table in ("_parameters", "_buffers"):
-        tensors = vars(layer)[table]
-        vars(copied)[table] = {name: copy.deepcopy(tensor) for name, tensor in tensors.items() if name not in without}
-    vars(copied)["_modules"] = {name: copy.deepcopy(child) for name, child in layer._modules.items()}
+        vars(copied)[table] = {name: tensor for name, tensor in vars(layer)[table].items() if name not in without}
+    vars(copied)["_parameters"] = copy.deepcopy(vars(copied)["_parameters"])
     return copied
 
 

@@ -36,6 +36,9 @@ class Scheme(ABC):
     def convert(self, module: nn.Module, plan: LayerPlan, statistics: Mapping[str, Observer]) -> nn.Module:
         """The quantized layer. The float module stays as it is.
 
+        It may hold the same modules and buffers: they are copied with the rest of the model, or stay where a model is
+        quantized in place.
+
         Args:
             module: the float layer, after the plan's rewrites.
             plan: what `plan` decided for it.

@@ -123,3 +123,38 @@ def test_in_place_the_hooks_and_their_handles_go_on():
 def test_in_place_a_model_that_is_one_layer_is_refused():
     with pytest.raises(ConfigurationError, match="itself a single layer"):
         put_in_place(nn.Linear(2, 2), {"": nn.Identity()})
+
+
+class Holding(nn.Module):
+    """It stands in place of a layer, around a module and a buffer of it."""
+
+    def __init__(self, inside: nn.Module, table: Tensor) -> None:
+        super().__init__()
+        self.inside = inside
+        self.register_buffer("table", table)
+
+
+def test_what_the_replacement_shares_is_copied_once_with_the_model_and_replaced_in_it_too():
+    model = Everywhere()
+    model.register_buffer("table", torch.ones(2))
+    model.deep.register_buffer("table", model.table)
+    holding, replacement = Holding(model.deep["inner"], model.table), nn.Identity()
+    copied = copy_with(model, {"deep": holding, "fc": replacement})
+    assert copied.deep is holding
+    assert holding.inside is model.deep["inner"]  # under another name, which nothing is known of
+    holding = nn.ModuleDict({"inner": model.deep["inner"]})
+    holding.register_buffer("table", model.table)
+    copied = copy_with(model, {"deep": holding, "fc": replacement})
+    assert copied.deep["inner"] is not model.deep["inner"]
+    assert copied.deep["inner"][0][1] is copied.fc is replacement
+    assert copied.deep.table is copied.table is not model.table
+    assert type(model.deep["inner"][0][1]) is nn.Linear
+
+
+def test_in_place_what_the_replacement_shares_stays_and_is_replaced_in_it_too():
+    model, replacement = Everywhere(), nn.Identity()
+    inner, holding = model.deep["inner"], Holding(model.deep["inner"], torch.ones(2))
+    holding.fc = model.fc
+    put_in_place(model, {"deep": holding, "fc": replacement})
+    assert model.deep.inside is inner
+    assert inner[0][1] is holding.fc is model.fc is replacement

@@ -87,7 +87,9 @@ def test_nothing_of_it_is_the_float_layers():
     floats = {tensor.data_ptr() for tensor in layer.state_dict().values()}
     assert floats.isdisjoint(tensor.data_ptr() for tensor in module.state_dict().values())
     whole = quantized(layer, is_whole=False)
-    assert floats.isdisjoint(tensor.data_ptr() for tensor in whole.state_dict().values())
+    own = (*whole.parameters(recurse=False), *whole.buffers(recurse=False))
+    assert floats.isdisjoint(tensor.data_ptr() for tensor in own)
+    assert whole.out_proj is layer.out_proj  # copied with the model that it stands in
 
 
 @EVERY_LAYER
