@@ -17,6 +17,7 @@ __all__ = ["FLOAT_CACHE", "FloatCache"]
 
 _SWITCH = "MONO_QUANT_FLOAT_CACHE_MB"
 _DEFAULT_MB = 1024
+_AGEING = 16
 _Key = tuple[int, str]
 
 
@@ -34,7 +35,11 @@ class _Kept:
 
 
 class FloatCache:
-    """Keeps what was made last; when it takes more than the budget, what was not used for longest is let go.
+    """Keeps what was made; when there is no room for more, what was used last is let go.
+
+    That is what a model needs last, for it reads its weights in turn: of one that is a little larger than the budget,
+    nearly everything is kept. To let go of what was not used for longest would let go of each weight just before it is
+    needed. This is done every 16th time only, so that a model that is no longer used makes room for another.
 
     Args:
         budget: in bytes; None reads MONO_QUANT_FLOAT_CACHE_MB (default: 1024) whenever something is made.
@@ -43,6 +48,8 @@ class FloatCache:
     def __init__(self, budget: int | None = None) -> None:
         self._budget = budget
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        """In the order of their last use."""
+        self._let_go = 0
         # An owner may go at any time, also while this thread holds the lock.
         self._lock = threading.RLock()
 
@@ -89,11 +96,11 @@ class FloatCache:
         made = make()
         with self._lock:
             self._kept.pop(key, None)
-            if made.nbytes <= budget:
+            is_kept = made.nbytes <= budget
+            self._make_room(budget - made.nbytes if is_kept else budget)
+            if is_kept:
                 gone = weakref.ref(owner, partial(self._drop, key))
                 self._kept[key] = _Kept(made, sources, (*before, *versions((made,))), gone)
-            while self.nbytes > budget:
-                self._kept.popitem(last=False)
         return made
 
     def forget(self, owner_id: int) -> None:
@@ -102,6 +109,12 @@ class FloatCache:
             for key in list(self._kept):
                 if key[0] == owner_id:
                     self._drop(key)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Let go until no more than this is kept."""
+        while self.nbytes > nbytes:
+            self._let_go += 1
+            self._kept.popitem(last=self._let_go % _AGEING != 0)
 
     def _drop(self, key: _Key, _: object = None) -> None:
         with self._lock:

@@ -83,19 +83,47 @@ def test_something_that_is_too_large_lets_nothing_else_go_but_what_it_replaces()
     assert small.calls == 2
 
 
-def test_what_was_not_used_for_longest_goes_first():
-    cache = FloatCache(30 * 4)
-    owners = [Owner() for _ in range(4)]
-    makers = [Maker(floats(10)) for _ in owners]
-    for index in (0, 1, 2, 0, 3):  # 1 was not used for longest when 3 comes
-        get(cache, owners[index], makers[index])
-    assert cache.nbytes == 120
-    for index in (0, 2, 3):
-        get(cache, owners[index], makers[index])
-    assert [maker.calls for maker in makers] == [1, 1, 1, 1]
-    get(cache, owners[1], makers[1])
-    get(cache, owners[0], makers[0])
-    assert [maker.calls for maker in makers] == [2, 2, 1, 1]
+def rounds(cache: FloatCache, things: list[tuple[Owner, Maker]], count: int) -> int:
+    """Read everything in turn, some times over, and count what was made for it."""
+    before = sum(maker.calls for _, maker in things)
+    for _ in range(count):
+        for owner, maker in things:
+            assert torch.equal(get(cache, owner, maker), 2 * maker.source)
+    return sum(maker.calls for _, maker in things) - before
+
+
+def things(count: int) -> list[tuple[Owner, Maker]]:
+    """Some owners of one thing of 40 bytes each."""
+    return [(Owner(), Maker(floats(10, step))) for step in range(count)]
+
+
+@pytest.mark.parametrize(("count", "most"), [(10, 0), (11, 1.25), (15, 6), (20, 11.5), (40, 33)])
+def test_what_is_read_in_turn_is_kept_as_far_as_it_fits(count: int, most: float):
+    cache, model = FloatCache(10 * 40), things(count)
+    assert rounds(cache, model, 1) == count
+    assert rounds(cache, model, 100) <= 100 * most  # no rule can do with less than count - 10
+    assert cache.nbytes == 400
+
+
+def test_what_was_made_last_is_there_when_it_is_read_again_at_once():
+    cache, model = FloatCache(10 * 40), things(20)
+    twice = [thing for thing in model for _ in range(2)]
+    rounds(cache, model, 1)
+    assert rounds(cache, twice, 100) // 2 <= 100 * 11.5
+
+
+def test_two_models_that_take_turns_share_the_room():
+    cache, model, other = FloatCache(10 * 40), things(7), things(7)
+    rounds(cache, model + other, 1)
+    assert rounds(cache, model + other, 100) <= 100 * 5
+
+
+def test_a_model_that_is_no_longer_used_makes_room():
+    cache, idle, used = FloatCache(10 * 40), things(10), things(10)
+    rounds(cache, idle, 3)
+    rounds(cache, used, 60)
+    assert rounds(cache, used, 100) <= 20
+    assert cache.nbytes == 400
 
 
 def test_one_large_thing_lets_several_small_ones_go():
