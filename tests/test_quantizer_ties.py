@@ -1,6 +1,7 @@
 """Weights that several layers share."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mono_quant import QuantizationResult, Quantizer, load_model
+from mono_quant.errors import ConfigurationError
 
 
 class TiedBoth(nn.Module):
@@ -119,3 +121,42 @@ def test_a_weight_whose_dtype_is_asked_for_keeps_the_layer_in_float():
 
     result = quantize(Casting(), rows())
     assert result.info.skipped_layers == {"a": "its weight is also read by dtype, outside the layer"}
+
+
+class TiedTable(nn.Module):
+    """An embedding and the layer that turns back into words, with one matrix and one more bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(16, 8), nn.Linear(8, 16)
+        self.head.weight = self.table.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head(self.table(words))
+
+
+INT4 = {"scheme": {"name": "int4-weight-only", "group_size": 8}}
+PER_TENSOR = {"scheme": {"name": "int8-weight-only", "granularity": "per-tensor"}}
+
+
+@pytest.mark.parametrize("override", [INT4, PER_TENSOR, {"scheme": "int8-dynamic"}])
+def test_one_weight_quantized_in_two_ways_is_refused_as_for_a_checkpoint(override: dict[str, Any]):
+    quantizer = Quantizer("int8-weight-only", overrides={"head": override})
+    message = r"'table\.weight' and 'head\.weight' are one tensor, which would be quantized in two ways: choose one"
+    with pytest.raises(ConfigurationError, match=message):
+        quantizer.plan(TiedTable())
+    if override["scheme"] != "int8-dynamic":  # which needs a model
+        with pytest.raises(ConfigurationError, match=message):
+            _ = quantizer.quantize_checkpoint(TiedTable().state_dict()).plan
+
+
+def test_one_weight_quantized_in_one_way_by_an_override_for_both_is_stored_once():
+    quantized = Quantizer("int8-weight-only", overrides={"table": INT4, "head": INT4}).quantize(TiedTable()).model
+    assert quantized.table.stored("weight")[""] is quantized.head.stored("weight")[""]
+
+
+def test_a_bias_that_is_shared_by_layers_of_two_schemes_is_no_weight():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].bias = model[0].bias
+    plan = Quantizer("int8-weight-only", overrides={"0": PER_TENSOR, "1": {"scheme": "int8-dynamic"}}).plan(model)
+    assert list(plan.layers) == ["0", "1"]

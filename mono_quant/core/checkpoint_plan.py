@@ -67,7 +67,9 @@ def _settled(decisions: dict[str, Decision], ties: Mapping[str, str]) -> dict[st
             decisions |= dict.fromkeys((name for name in one if name not in floats), reason)
         elif any(decisions[name] != decisions[one[0]] for name in one):
             shared = " and ".join(map(repr, one))
-            raise ConfigurationError(f"{shared} are one tensor, which would be quantized in two ways: choose one")
+            raise ConfigurationError(
+                f"{shared} are one tensor, which would be quantized in two ways: choose one, or keep it in float"
+            )
     return decisions
 
 

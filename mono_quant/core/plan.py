@@ -45,9 +45,14 @@ def make_plan(model: nn.Module, decide: Decide) -> Plan:
 
 
 def settle(model: nn.Module, plan: Plan) -> Plan:
-    """The same plan without the layers that cannot be quantized since others are not."""
+    """The same plan without the layers that cannot be quantized since others are not.
+
+    Raises:
+        ConfigurationError: when a parameter that layers share would be quantized in two ways.
+    """
     while reasons := {**_read_by_attention(model, plan), **_half_tied(model, plan)}:
         plan = plan.decide(reasons)
+    _refuse_two_ways(model, plan)
     return plan
 
 
@@ -106,18 +111,35 @@ def _read_by_attention(model: nn.Module, plan: Plan) -> dict[str, Keep]:
 
 def _half_tied(model: nn.Module, plan: Plan) -> dict[str, Keep]:
     """Layers whose weight is tied to one that stays in float: quantized, it would be stored twice."""
-    owners = defaultdict(list)
-    for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)].append(name)
     layers = plan.layers
     reasons = {}
-    for names in owners.values():
-        floats = [name for name in names if name not in layers]
-        for name in names if floats else ():
+    for owners in _owners(model):
+        floats = [name for name, _ in owners if name not in layers]
+        for name, _ in owners if floats else ():
             if name in layers:
                 reasons[name] = Keep(f"a parameter of it is tied to {floats[0]!r}, which stays in float")
     return reasons
+
+
+def _refuse_two_ways(model: nn.Module, plan: Plan) -> None:
+    """Refuse a weight of several quantized layers of which each would store codes of its own."""
+    layers = plan.layers
+    for owners in _owners(model):
+        ways = {(layers[name].scheme, layers[name].weights.get(role)) for name, role in owners if name in layers}
+        if len(ways) > 1 and any(spec is not None for _, spec in ways):
+            shared = " and ".join(repr(f"{name}.{role}".removeprefix(".")) for name, role in owners)
+            raise ConfigurationError(
+                f"{shared} are one tensor, which would be quantized in two ways: choose one, or keep it in float"
+            )
+
+
+def _owners(model: nn.Module) -> Iterable[list[tuple[str, str]]]:
+    """The owners of each parameter, as names of the module and of the parameter in it."""
+    owners = defaultdict(list)
+    for name, module in model.named_modules():
+        for role, parameter in module.named_parameters(recurse=False):
+            owners[id(parameter)].append((name, role))
+    return owners.values()
 
 
 def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:

@@ -26,7 +26,7 @@ from mono_quant import Quantizer, dequantize_model
 from mono_quant.core.encoding import decode
 from mono_quant.errors import ArtifactError
 from mono_quant.io import load_model, save_model
-from mono_quant.modules import QuantizedModule, to_float
+from mono_quant.modules import QuantizedModule, share_tied, to_float
 
 pytestmark = NO_ONEDNN
 
@@ -136,10 +136,12 @@ def test_codes_that_are_equal_with_scales_that_are_not_are_not_tied():
     model = nn.ModuleDict({"whole": nn.Linear(32, 1), "groups": nn.Linear(32, 1)})
     with torch.no_grad():
         model["whole"].weight.copy_(weight)
-    model["groups"].weight = model["whole"].weight
+        model["groups"].weight.copy_(weight)
     grouped = {"name": "float8-weight-only", "granularity": "per-group", "group_size": 16}
     overrides = {"groups": {"scheme": grouped}}
     module = Quantizer("float8-weight-only", overrides=overrides, validators=()).quantize(model).model
+    model["groups"].weight = model["whole"].weight
+    share_tied(dict(model.named_children()), dict(module.named_children()))
     assert torch.equal(module["whole"]._parameters["weight"].float(), module["groups"]._parameters["weight"].float())
     floated = to_float(module)
     assert floated["whole"].weight[0, 20] == 448.0
