@@ -53,7 +53,10 @@ def same_bits(x: Tensor, y: Tensor) -> bool:
 
 
 def versions(tensors: Iterable[Tensor | None]) -> tuple[int, ...]:
-    """Numbers that change when a tensor is written into; those made in inference mode have none and count as 0."""
+    """Numbers that change when a tensor is written into; those made in inference mode have none and count as 0.
+
+    A write through ``.data`` does not change them.
+    """
     return tuple(0 if t is None or t.is_inference() else t._version for t in tensors)  # noqa: SLF001 - no public way
 
 

@@ -31,7 +31,8 @@ class KernelModule(QuantizedModule):
     ======================  ========  =================================================
 
     The packed weights of the kernels are not part of it: they are dropped by ``load_state_dict``, ``to``, copying and
-    pickling, and made again at the next call, also when a tensor of the module was replaced or written into.
+    pickling, and made again at the next call, also when a tensor of the module was replaced or written into. Torch
+    does not tell of writes through ``.data``, nor into tensors made in inference mode: call `repack` after them.
     Numbers keep their dtypes whatever ``half()`` or ``to(dtype)`` say; outputs have the dtype of the input.
 
     Inside ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float

@@ -36,6 +36,9 @@ class WeightOnly(QuantizedModule):
     `mono_quant.kernels.float_cache`. It has the dtype of the float parameter, and follows ``half()`` and ``to(dtype)``
     as that would have done; the codes do not. It cannot be trained, but gradients pass through the layer, and to its
     scales where they require one.
+
+    The float weight is no place to write into: what is written there is lost, and through ``weight.data``, of which
+    torch does not tell, it stays until `repack`. Call that also after a write into the ``.data`` of codes or scales.
     """
 
     mixin: type["WeightOnly"]

@@ -11,6 +11,7 @@ from fake_quantization import assert_right, quantized, random_input
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from mono_quant import Quantizer
 from mono_quant.modules import QuantizedModule
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -303,3 +304,26 @@ def test_float_weights_are_refused_and_not_cast(make: Callable[[], nn.Module]):
     with pytest.raises(RuntimeError, match=r"weight is torch.float32: a quantized layer takes its torch.int8 codes"):
         module.load_state_dict(layer.state_dict(), strict=False)
     assert torch.equal(module(x), before)
+
+
+@pytest.mark.parametrize("scheme", ["int8-dynamic", "int8-weight-only"])
+def test_a_write_through_data_counts_from_repack_on(scheme: str):
+    x = torch.randn(4, 64)
+    layer = (
+        Quantizer(scheme, validators=(), kernel="auto").quantize(nn.Sequential(nn.Linear(64, 64, bias=False))).model[0]
+    )
+    with torch.no_grad():
+        before = layer(x)
+        layer.weight_scale.data.mul_(2)
+        layer.repack()
+        assert torch.allclose(layer(x), 2 * before, rtol=0.02, atol=0.02)
+
+
+def test_what_is_written_through_data_of_a_float_weight_goes_with_repack():
+    layer = Quantizer("int8-weight-only", validators=()).quantize(nn.Sequential(nn.Conv1d(4, 4, 3))).model[0]
+    x = torch.randn(1, 4, 10)
+    with torch.no_grad():
+        before = layer(x)
+        layer.weight.data.zero_()
+        layer.repack()
+        assert torch.equal(layer(x), before)
