@@ -1,7 +1,11 @@
 """What a layer with others inside shares with the rest of its model, it shares with it when it is quantized."""
 
+import copy
+import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,3 +166,70 @@ def test_back_in_float_each_layer_is_of_its_own_class(make: Callable[[], nn.Modu
     model = make()
     floats = dequantize_model(Quantizer("int8-dynamic", validators=()).quantize(model).model)
     assert [type(module) for module in floats.modules()] == [type(module) for module in model.modules()]
+
+
+class Locked(nn.Linear):
+    """It can be copied since it leaves out its lock then, and makes another."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.lock = threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            return super().forward(x)
+
+
+class LockedLSTM(nn.LSTM):
+    """The same of a layer whose own class has a way of being copied."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("kind", [Locked, LockedLSTM])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_layer_is_copied_in_the_way_that_its_class_says(kind: type[nn.Module], *, inplace: bool):
+    model = nn.Sequential(kind(SIZE, SIZE))
+    lock = model[0].lock
+    result = Quantizer("int8-weight-only").quantize(model, [X], inplace=inplace).model
+    assert isinstance(result[0], QuantizedModule)
+    assert (result[0].lock is lock) == inplace
+    again = copy.deepcopy(result)
+    unpickled = pickle.loads(pickle.dumps(result))  # noqa: S301 - our own bytes
+    floats = dequantize_model(result)
+    expected = torch.utils._pytree.tree_leaves(floats(X))
+    assert len({id(each[0].lock) for each in (result, again, unpickled, floats)}) == 4
+    for each in (result, again, unpickled):
+        for y, right in zip(torch.utils._pytree.tree_leaves(each(X)), expected, strict=True):
+            torch.testing.assert_close(y, right, rtol=0.02, atol=0.02)
+
+
+class Tagged(nn.Linear):
+    """Whoever derives from it must say more."""
+
+    def __init_subclass__(cls, *, tag: str) -> None:
+        super().__init_subclass__()
+        cls.tag = tag
+
+
+def test_a_class_that_refuses_a_subclass_stays_in_float_and_says_so():
+    model = nn.Sequential(Tagged(SIZE, SIZE), nn.Linear(SIZE, SIZE))
+    result = Quantizer("int8-weight-only").quantize(model, [X])
+    assert result.info.selected_layers == ("1",)
+    assert result.info.skipped_layers["0"].startswith("Tagged cannot have a subclass (TypeError: ")

@@ -17,7 +17,7 @@ _HOOK_TABLES = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
-
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 _TORCHS_OWN = frozenset(vars(nn.Module()))
 """Attributes of every module that torch itself keeps its tables in."""
@@ -48,13 +48,7 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
     try:
         copied: nn.Module = copy.deepcopy(model, memo)
         for name, replacement in replacements.items():
-            theirs, ours = vars(modules[name]), vars(replacement)
-            for table in _HOOK_TABLES:
-                ours[table] = copy.deepcopy(theirs[table], memo)
-            for table in ("_buffers", "_modules"):
-                ours[table] = ours[table] | _copy_of_shared(ours[table], theirs[table], memo)
-            others = {attribute: value for attribute, value in theirs.items() if attribute not in _TORCHS_OWN}
-            ours.update(_copy_of_shared(ours, others, memo))
+            _take_along(replacement, modules[name], memo)
     except Exception as error:  # a model's attributes can refuse to be copied in any way
         raise ConfigurationError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); quantize it with inplace=True "
@@ -93,11 +87,17 @@ def put_in_place(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
     return model
 
 
-def _copy_of_shared(
-    ours: Mapping[str, object], theirs: Mapping[str, object], memo: dict[int, object]
-) -> dict[str, object]:
-    """Copies of the values that are the same object under the same name."""
-    return {name: copy.deepcopy(value, memo) for name, value in theirs.items() if name in ours and ours[name] is value}
+def _take_along(replacement: nn.Module, replaced: nn.Module, memo: dict[int, object]) -> None:
+    """Give it copies of the hooks and of what else it shares, in the way in which its class says that it is copied."""
+    theirs, ours = vars(replaced), vars(replacement)
+    ours.update({table: theirs[table] for table in _HOOK_TABLES})
+    attributes = {name: value for name, value in ours.items() if name not in _TORCHS_OWN}
+    for one, other in ((attributes, theirs), *((ours[table], theirs[table]) for table in _TABLES)):
+        own = (value for name, value in one.items() if other.get(name) is not value)
+        memo.update((id(value), value) for value in own if id(value) not in memo)  # taken as it is
+    as_copied = vars(copy.deepcopy(replacement, memo))
+    ours.clear()
+    ours.update(as_copied)
 
 
 def _swapped(value: Any, by_identity: Mapping[int, nn.Module]) -> Any:  # noqa: ANN401 - a value of the type of `value`

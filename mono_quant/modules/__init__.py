@@ -9,7 +9,7 @@ from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
 from mono_quant.modules.ties import share_tied
 from mono_quant.modules.to_float import to_float
-from mono_quant.modules.weight_only import WeightOnly, name_clash, weight_only
+from mono_quant.modules.weight_only import WeightOnly, name_clash, weight_only, why_no_subclass
 from mono_quant.modules.weight_only_linear import LinearByKernel
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "share_tied",
     "to_float",
     "weight_only",
+    "why_no_subclass",
 ]

@@ -20,7 +20,7 @@ from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, is_recorded
 from mono_quant.modules.engine import REFERENCE_ONLY
 
-__all__ = ["WeightOnly", "name_clash", "weight_only"]
+__all__ = ["WeightOnly", "name_clash", "weight_only", "why_no_subclass"]
 
 _KERNEL = "dequantize"
 _DERIVED = ("_flat_weights", "_flat_weight_refs")
@@ -72,7 +72,8 @@ class WeightOnly(QuantizedModule):
     def to_float(self, made: dict[int, nn.Parameter]) -> nn.Module:
         """The layer of the float class with the weights that the codes stand for."""
         ours = {name + suffix for name, spec in self.weight_specs.items() for suffix in spec.layout}
-        layer: nn.Module = bare_copy(self, self.float_class, without=ours)
+        layer = self.float_class.__new__(self.float_class)
+        _take_over(layer, self, without=ours)
         parameters = {**layer._parameters, **{name: self.float_parameter(name, made) for name in self.weight_specs}}
         in_order = [name for name in self.parameter_order if name in parameters]
         layer._parameters = {name: parameters[name] for name in dict.fromkeys([*in_order, *parameters])}
@@ -88,11 +89,8 @@ class WeightOnly(QuantizedModule):
             return self.dequantized(name).to(self.weight_specs[name].dequantized_dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: value for name, value in vars(self).items() if name not in _DERIVED}
+        state = self.__getstate__()  # type: ignore[no-untyped-call] # that of the float class, if it has one
         return _blank, (self.mixin, self.float_class, tuple(self.weight_specs)), state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        nn.Module.__setstate__(self, state)  # type: ignore[no-untyped-call] # not nn.RNNBase's, which reads every weight
 
 
 def weight_only(
@@ -109,9 +107,9 @@ def weight_only(
         stored: parameter → its tensors, by suffix.
         mixin: `WeightOnly`, or what does better for some layers.
     """
-    # In the layer's order: that of a file is another.
-    names = tuple(name for name in layer._parameters if name in weights)
-    quantized: WeightOnly = bare_copy(layer, _class_of(mixin, type(layer), names), without=names)
+    names = _in_order(layer, weights)
+    quantized = _blank(mixin, type(layer), names)
+    _take_over(quantized, layer, without=names)
     quantized.weight_specs = {name: weights[name] for name in names}
     quantized.parameter_order = tuple(layer._parameters)
     for name in names:
@@ -127,22 +125,37 @@ def name_clash(layer: nn.Module, mixin: type[WeightOnly], weights: Iterable[str]
     return next((name for name in sorted(ours | tensors) if hasattr(layer, name)), "")
 
 
-def bare_copy(layer: nn.Module, cls: type[nn.Module], without: Container[str] = ()) -> Any:  # noqa: ANN401 - a `cls`
-    """A layer as another class, without some of its tensors; parameters are copied, everything else is shared."""
-    copied = cls.__new__(cls)
+def why_no_subclass(layer: nn.Module, mixin: type[WeightOnly], weights: Container[str]) -> str:
+    """Why its class cannot have the subclass that its quantized form is of; empty when it can."""
+    try:
+        _class_of(mixin, type(layer), _in_order(layer, weights))
+    except Exception as error:  # noqa: BLE001 - a class of the user's can refuse subclasses in any way
+        return f"{type(layer).__qualname__} cannot have a subclass ({type(error).__name__}: {error})"
+    return ""
+
+
+def _in_order(layer: nn.Module, weights: Container[str]) -> tuple[str, ...]:
+    """Their names in the layer's order: that of a file is another."""
+    return tuple(name for name in layer._parameters if name in weights)
+
+
+def _take_over(blank: nn.Module, layer: nn.Module, without: Container[str]) -> None:
+    """What belongs to a layer but some of its tensors; parameters are copied, everything else is shared."""
     for name, value in vars(layer).items():
         if name not in _DERIVED:
-            vars(copied)[name] = copy.copy(value) if name in _TABLES else value
+            vars(blank)[name] = copy.copy(value) if name in _TABLES else value
     for table in ("_parameters", "_buffers"):
-        vars(copied)[table] = {name: tensor for name, tensor in vars(layer)[table].items() if name not in without}
-    vars(copied)["_parameters"] = copy.deepcopy(vars(copied)["_parameters"])
-    return copied
+        vars(blank)[table] = {name: tensor for name, tensor in vars(layer)[table].items() if name not in without}
+    vars(blank)["_parameters"] = copy.deepcopy(vars(blank)["_parameters"])
 
 
 def _blank(mixin: type[WeightOnly], base: type[nn.Module], names: tuple[str, ...]) -> WeightOnly:
-    """An object of the class, empty: how a copy or an unpickled one begins."""
+    """An object of the class, empty: how each of them begins, copies and unpickled ones too."""
     cls = _class_of(mixin, base, names)
-    return cls.__new__(cls)
+    blank = cls.__new__(cls)
+    if issubclass(base, nn.RNNBase):
+        vars(blank)["_flat_weight_refs"] = []  # which it takes out of its state without asking whether it is there
+    return blank
 
 
 _CLASSES: dict[tuple[type[WeightOnly], type[nn.Module], tuple[str, ...]], type[WeightOnly]] = {}
@@ -164,6 +177,8 @@ def _namespace(mixin: type[WeightOnly], base: type[nn.Module], names: tuple[str,
     if issubclass(base, nn.RNNBase):
         namespace |= {"_flat_weights": property(_flat_weights, _ignore), "__setattr__": _set}
         namespace |= dict.fromkeys(("_init_flat_weights", "_update_flat_weights"), _ignore)
+        if base.__setstate__ is nn.RNNBase.__setstate__:  # it reads all weights too
+            namespace["__setstate__"] = nn.Module.__setstate__
     namespace |= {"mixin": mixin, "float_class": base, "__module__": base.__module__}
     namespace["__doc__"] = f"`{base.__qualname__}` with weights that are stored as codes."
     return namespace

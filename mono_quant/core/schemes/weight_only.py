@@ -25,7 +25,7 @@ from mono_quant.core.schemes.layers import (
 )
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
-from mono_quant.modules import BagOfRows, LinearByKernel, Rows, WeightOnly, name_clash, weight_only
+from mono_quant.modules import BagOfRows, LinearByKernel, Rows, WeightOnly, name_clash, weight_only, why_no_subclass
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
@@ -113,8 +113,10 @@ class WeightOnlyScheme(Scheme):
             return "it renormalises its own weight when it runs (max_norm)"
         if method := replaced(module):
             return f"its {method} was replaced on the object itself, which may know the float weight"
-        clash = name_clash(module, _mixin_for(module), names)
-        return f"it has a {clash!r} of its own, a name that quantized layers need" if clash else ""
+        mixin = _mixin_for(module)
+        if clash := name_clash(module, mixin, names):
+            return f"it has a {clash!r} of its own, a name that quantized layers need"
+        return why_no_subclass(module, mixin, names)
 
     def plan_tensor(self, name: str, weight: Tensor) -> WeightSpec | Keep:
         """Decide by name and shape: weights of two axes or more, their output channels along the first."""
