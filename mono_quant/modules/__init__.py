@@ -9,7 +9,7 @@ from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
 from mono_quant.modules.ties import share_tied
 from mono_quant.modules.to_float import to_float
-from mono_quant.modules.weight_only import WeightOnly, name_clash, weight_only, why_no_subclass
+from mono_quant.modules.weight_only import WeightOnly, as_weight_only, name_clash, why_no_subclass
 from mono_quant.modules.weight_only_linear import LinearByKernel
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "QuantizedMultiheadAttention",
     "Rows",
     "WeightOnly",
+    "as_weight_only",
     "leave_fast_paths",
     "name_clash",
     "share_tied",
     "to_float",
-    "weight_only",
     "why_no_subclass",
 ]

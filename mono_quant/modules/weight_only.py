@@ -20,7 +20,7 @@ from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, is_recorded
 from mono_quant.modules.engine import REFERENCE_ONLY
 
-__all__ = ["WeightOnly", "name_clash", "weight_only", "why_no_subclass"]
+__all__ = ["WeightOnly", "as_weight_only", "name_clash", "why_no_subclass"]
 
 _KERNEL = "dequantize"
 _DERIVED = ("_flat_weights", "_flat_weight_refs")
@@ -93,7 +93,7 @@ class WeightOnly(QuantizedModule):
         return _blank, (self.mixin, self.float_class, tuple(self.weight_specs)), state
 
 
-def weight_only(
+def as_weight_only(
     layer: nn.Module,
     weights: Mapping[str, WeightSpec],
     stored: Mapping[str, Mapping[str, Tensor]],

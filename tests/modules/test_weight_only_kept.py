@@ -2,7 +2,7 @@
 
 import warnings
 from functools import partial
-from types import MethodType
+from types import MethodType, ModuleType
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 from weight_only_cases import CASES, SCHEMES, Holder, assert_same, quantized, twin
 
+import mono_quant.modules
 from mono_quant import Quantizer
 from mono_quant.core.schemes import Float8WeightOnly, Float16, Int4WeightOnly, Int8WeightOnly
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
@@ -246,3 +247,7 @@ def test_a_group_of_no_whole_number_is_refused(group_size: object):
 def test_an_option_that_is_unknown_is_refused_with_those_that_are_known(option: str):
     with pytest.raises(ConfigurationError, match=f"{option} must be one of .*, got 'per-row'"):
         Int4WeightOnly(**{option: "per-row"})
+
+
+def test_the_submodule_is_what_its_name_gives():
+    assert isinstance(mono_quant.modules.weight_only, ModuleType)

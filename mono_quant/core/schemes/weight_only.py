@@ -25,7 +25,7 @@ from mono_quant.core.schemes.layers import (
 )
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
-from mono_quant.modules import BagOfRows, LinearByKernel, Rows, WeightOnly, name_clash, weight_only, why_no_subclass
+from mono_quant.modules import BagOfRows, LinearByKernel, Rows, WeightOnly, as_weight_only, name_clash, why_no_subclass
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
@@ -174,7 +174,7 @@ class WeightOnlyScheme(Scheme):
 
 
 def _quantized_like(module: nn.Module, plan: LayerPlan, stored: Mapping[str, Mapping[str, Tensor]]) -> WeightOnly:
-    return weight_only(module, plan.weights, stored, _mixin_for(module))
+    return as_weight_only(module, plan.weights, stored, _mixin_for(module))
 
 
 def _mixin_for(module: nn.Module) -> type[WeightOnly]:
