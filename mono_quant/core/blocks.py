@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-__all__ = ["row_blocks"]
+__all__ = ["BLOCK_ELEMENTS", "row_blocks"]
 
-_ELEMENTS = 2**18
+BLOCK_ELEMENTS = 2**18
+"""How many elements a piece has, about."""
 
 
 def row_blocks(rows: Tensor) -> Iterator[slice]:
     """Slices of the first axis that hold about 260,000 elements each, at least one row; all of them together."""
     count = rows.shape[0]
-    step = max(1, _ELEMENTS * count // max(1, rows.numel()))
+    step = max(1, BLOCK_ELEMENTS * count // max(1, rows.numel()))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))

@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mono_quant.core.affine import dequantize
 from mono_quant.core.granularity import PerChannel, PerGroup
 from mono_quant.core.packing import unpack
 from mono_quant.core.qtypes import FLOAT16, INT8, int_type
-from mono_quant.kernels.float_cache import FLOAT_CACHE
+from mono_quant.kernels.dequantize import FloatLinear
 from mono_quant.plugin_api.kernel import Kernel, Op, Support, WeightOnlyOp
 
 __all__ = ["BFloat16Kernel", "Int4PackKernel", "Int8PackKernel"]
@@ -71,17 +70,7 @@ class BFloat16Kernel(_BFloat16):
 
     def operator(self, op: WeightOnlyOp) -> Callable[[Tensor], Tensor]:
         """Nothing is made before the first call."""
-        return _BFloat16Linear(op)
-
-
-class _BFloat16Linear:
-    def __init__(self, op: WeightOnlyOp) -> None:
-        self._op = op
-        self._sources = tuple(op.stored.values())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        weight = FLOAT_CACHE.get(self, "weight", self._sources, lambda: self._op.weight().bfloat16())
-        return functional.linear(x, weight)
+        return FloatLinear(op, torch.bfloat16)
 
 
 class Int8PackKernel(_BFloat16):

@@ -9,7 +9,7 @@ from torch.nn import functional
 from mono_quant.kernels.float_cache import FLOAT_CACHE
 from mono_quant.plugin_api.kernel import Kernel, Op, Support, WeightOnlyOp
 
-__all__ = ["DequantizeKernel"]
+__all__ = ["DequantizeKernel", "FloatLinear"]
 
 
 class DequantizeKernel(Kernel):
@@ -28,14 +28,21 @@ class DequantizeKernel(Kernel):
         """Nothing is made before the first call."""
         if not isinstance(op, WeightOnlyOp):
             raise TypeError(f"expected a WeightOnlyOp, got {type(op).__name__}")
-        return _FloatLinear(op)
+        return FloatLinear(op, torch.float32, op.bias)
 
 
-class _FloatLinear:
-    def __init__(self, op: WeightOnlyOp) -> None:
+class FloatLinear:
+    """``x · weightᵀ + bias`` with the weight of an op in a float dtype; nothing is made before the first call."""
+
+    def __init__(self, op: WeightOnlyOp, dtype: torch.dtype, bias: Tensor | None = None) -> None:
         self._op = op
+        self._dtype = dtype
+        self._bias = bias
         self._sources = tuple(op.stored.values())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``(N, in) → (N, out)``."""
-        return functional.linear(x, FLOAT_CACHE.get(self, "weight", self._sources, self._op.weight), self._op.bias)
+        """``(N, in) → (N, out)``, both of the dtype."""
+        return functional.linear(x, FLOAT_CACHE.get(self, "weight", self._sources, self._make), self._bias)
+
+    def _make(self) -> Tensor:
+        return self._op.weight().to(self._dtype)

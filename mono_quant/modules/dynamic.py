@@ -7,7 +7,7 @@ from mono_quant.core.affine import choose_qparams
 from mono_quant.core.granularity import PerToken
 from mono_quant.core.tensor_spec import TensorSpec
 
-__all__ = ["input_qparams"]
+__all__ = ["input_qparams", "is_per_token"]
 
 
 def input_qparams(x: Tensor, spec: TensorSpec) -> tuple[Tensor, Tensor]:
@@ -20,9 +20,10 @@ def input_qparams(x: Tensor, spec: TensorSpec) -> tuple[Tensor, Tensor]:
     Returns:
         ``()`` or ``(..., 1)``, float32 and int32.
     """
-    ends = (x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)) if _is_per_token(spec) else torch.aminmax(x)
+    ends = (x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)) if is_per_token(spec) else torch.aminmax(x)
     return choose_qparams(*ends, spec.dtype, symmetric=spec.symmetric)
 
 
-def _is_per_token(spec: TensorSpec) -> bool:
+def is_per_token(spec: TensorSpec) -> bool:
+    """Whether each row of an input has a range of its own."""
     return isinstance(spec.granularity, PerToken)

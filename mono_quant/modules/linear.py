@@ -8,8 +8,9 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.dynamic import is_per_token
 from mono_quant.modules.kernel_module import KernelModule
-from mono_quant.modules.linear_op import by_token, is_per_token, linear_op
+from mono_quant.modules.linear_op import by_token, linear_op
 from mono_quant.plugin_api.kernel import QuantizedOp
 
 __all__ = ["QuantizedLinear"]

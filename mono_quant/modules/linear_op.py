@@ -5,17 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mono_quant.core.granularity import PerToken
 from mono_quant.core.tensor_spec import TensorSpec
-from mono_quant.modules.dynamic import input_qparams
+from mono_quant.modules.dynamic import input_qparams, is_per_token
 from mono_quant.plugin_api.kernel import QuantizedOp
 
-__all__ = ["by_token", "is_per_token", "linear_op"]
-
-
-def is_per_token(spec: TensorSpec) -> bool:
-    """Whether each row of an input has a range of its own."""
-    return isinstance(spec.granularity, PerToken)
+__all__ = ["by_token", "linear_op"]
 
 
 def linear_op(

@@ -6,9 +6,9 @@ from torch.nn import functional
 from mono_quant.core.affine import dequantize, quantize
 from mono_quant.core.tensor_spec import TensorSpec
 from mono_quant.modules.base import as_float32, is_traced
-from mono_quant.modules.dynamic import input_qparams
+from mono_quant.modules.dynamic import input_qparams, is_per_token
 from mono_quant.modules.engine import Engine
-from mono_quant.modules.linear_op import by_token, is_per_token, linear_op
+from mono_quant.modules.linear_op import by_token, linear_op
 
 __all__ = ["project"]
 

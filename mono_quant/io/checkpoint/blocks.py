@@ -6,11 +6,9 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from mono_quant.core.blocks import row_blocks
+from mono_quant.core.blocks import BLOCK_ELEMENTS, row_blocks
 
 __all__ = ["write_tensor"]
-
-_ELEMENTS = 2**18
 
 
 def write_tensor(tensor: Tensor, file: BinaryIO) -> None:
@@ -23,7 +21,7 @@ def write_tensor(tensor: Tensor, file: BinaryIO) -> None:
 def _blocks(tensor: Tensor) -> Iterator[Tensor]:
     """The tensor itself where its memory is what is written, and pieces of it that are small elsewhere."""
     is_memory = tensor.is_contiguous() and tensor.is_cpu and not tensor.is_conj() and not tensor.is_neg()
-    if is_memory or tensor.numel() <= _ELEMENTS:
+    if is_memory or tensor.numel() <= BLOCK_ELEMENTS:
         yield tensor
     elif len(tensor) == 1:
         yield from _blocks(tensor[0])
