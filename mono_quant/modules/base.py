@@ -1,6 +1,5 @@
 """What all quantized modules share: parameters that are stored as codes, and kernels to choose from."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -22,31 +21,34 @@ class QuantizedModule(nn.Module):
     `mono_quant.plugin_api.WeightSpec` for dtypes and shapes. Those that are floating-point are frozen parameters, so
     that ``next(model.parameters())`` tells device and dtype as ever; the integers are buffers. ``half()`` and
     ``to(dtype)`` leave them as they are.
+
+    What raises `NotImplementedError` here is for each kind of layer to say. It is no ABC, whose metaclass would clash
+    with that of a user's layer that has another.
     """
 
     weight_specs: dict[str, WeightSpec]
     """Quantized parameter → how it is stored; its ``float_dtype`` follows ``half()`` and ``to(dtype)``."""
 
     @property
-    @abstractmethod
     def kernels_in_use(self) -> tuple[str, ...]:
         """Names of the kernels in use so far."""
+        raise NotImplementedError
 
-    @abstractmethod
     def use_kernels(self, kernels: tuple[NamedKernel, ...], wanted: str = "auto") -> None:
         """Choose from these kernels from now on."""
+        raise NotImplementedError
 
-    @abstractmethod
     def repack(self) -> None:
         """Let go of what was prepared from the tensors; it is made again at the next call."""
+        raise NotImplementedError
 
-    @abstractmethod
     def to_float(self, made: dict[int, nn.Parameter]) -> nn.Module:
         """The plain float layer, with the weights that the codes stand for, around the same modules, quantized or not.
 
         Args:
             made: address of codes → the parameter made of them, so that tied weights stay tied; it is added to.
         """
+        raise NotImplementedError
 
     def store(self, name: str, stored: Mapping[str, Tensor]) -> None:
         """Keep the tensors of one quantized parameter."""

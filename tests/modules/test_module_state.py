@@ -327,3 +327,15 @@ def test_what_is_written_through_data_of_a_float_weight_goes_with_repack():
         layer.weight.data.zero_()
         layer.repack()
         assert torch.equal(layer(x), before)
+
+
+def test_a_kind_of_layer_that_does_not_say_what_it_must_is_told_so():
+    module = QuantizedModule()
+    for ask in (
+        lambda: module.kernels_in_use,
+        module.repack,
+        lambda: module.use_kernels(()),
+        lambda: module.to_float({}),
+    ):
+        with pytest.raises(NotImplementedError):
+            ask()
