@@ -31,10 +31,7 @@ class Engine:
         self.kernels = kernels
         self.wanted = wanted
         self._lock = threading.Lock()
-        self._packed: dict[str, Callable[[Tensor], Tensor]] = {}
-        self._by_size: dict[int, Callable[[Tensor], Tensor]] = {}
-        self._of: tuple[Tensor | None, ...] = ()
-        self._versions: tuple[int, ...] = ()
+        self._packed = _Packed(())
 
     def __call__(self, x: Tensor, of: tuple[Tensor | None, ...], op: Callable[[], Op]) -> Tensor:
         """Run the op on ``x``.
@@ -44,35 +41,50 @@ class Engine:
             of: the tensors that the op is made of; others, or others' values, and everything is packed anew.
             op: makes the op; called only when something must be chosen or packed.
         """
-        packed = self._by_size.get(size_class(x))
-        if packed is None or not self._is_packed_of(of):
-            packed = self._choose(x, of, op)
-        return packed(x)
-
-    def _is_packed_of(self, tensors: tuple[Tensor | None, ...]) -> bool:
-        return all(map(_is, tensors, self._of)) and versions(tensors) == self._versions
+        packed = self._packed  # looked up once: another thread may pack for other tensors at any time
+        run = packed.by_size.get(size_class(x))
+        if run is None or not packed.is_of(of):
+            run = self._choose(x, of, op)
+        return run(x)
 
     def _choose(self, x: Tensor, of: tuple[Tensor | None, ...], op: Callable[[], Op]) -> Callable[[Tensor], Tensor]:
         with self._lock:
-            if not self._is_packed_of(of):
-                self._packed, self._by_size, self._of, self._versions = {}, {}, of, versions(of)
+            if not self._packed.is_of(of):
+                self._packed = _Packed(of)
+            packed = self._packed
             # Sizes that chose the same kernel share one packed weight.
-            name, packed = choose(op(), x, self.kernels, self.wanted, self._packed)
-            self._packed[name] = self._by_size[size_class(x)] = packed
-            return packed
+            name, run = choose(op(), x, self.kernels, self.wanted, packed.by_name)
+            packed.by_name[name] = packed.by_size[size_class(x)] = run
+            return run
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the kernels in use, in the order in which they were chosen."""
-        return tuple(self._packed)
+        return tuple(self._packed.by_name)
 
     def clear(self) -> None:
         """Forget the packed weights."""
         with self._lock:
-            self._packed, self._by_size, self._of, self._versions = {}, {}, (), ()
+            self._packed = _Packed(())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Engine, (self.kernels, self.wanted)
+
+
+class _Packed:
+    """What was packed of some tensors as they were: replaced as a whole, so that no two threads mix what they see."""
+
+    __slots__ = ("by_name", "by_size", "of", "versions")
+
+    def __init__(self, of: tuple[Tensor | None, ...]) -> None:
+        self.of = of
+        self.versions = versions(of)
+        self.by_name: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.by_size: dict[int, Callable[[Tensor], Tensor]] = {}
+
+    def is_of(self, tensors: tuple[Tensor | None, ...]) -> bool:
+        """Whether it is of the same tensors, not written into since."""
+        return all(map(_is, tensors, self.of)) and versions(tensors) == self.versions
 
 
 def _is(one: object, other: object) -> bool:

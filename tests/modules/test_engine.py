@@ -11,8 +11,10 @@ import torch
 from fake_quantization import KERNELS, assert_right, quantized, random_input
 from torch import Tensor, nn
 
+from mono_quant.core.tensors import versions
 from mono_quant.errors import ConfigurationError
 from mono_quant.kernels.reference import ReferenceKernel
+from mono_quant.modules import engine
 from mono_quant.modules.engine import Engine
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
 
@@ -165,7 +167,23 @@ def test_a_failed_choice_leaves_it_able_to_choose_again():
 
 
 def test_a_pickled_engine_holds_names_and_kernels_only():
-    engine = quantized(eight_inputs(), kernel="fbgemm").engine
-    again = pickle.loads(pickle.dumps(engine))  # noqa: S301 - our own bytes
+    packed = quantized(eight_inputs(), kernel="fbgemm").engine
+    again = pickle.loads(pickle.dumps(packed))  # noqa: S301 - our own bytes
     assert {name: type(kernel) for name, kernel in again.kernels} == {name: type(k) for name, k in KERNELS}
     assert again.wanted == "fbgemm"
+
+
+def test_another_thread_that_packs_anew_at_any_moment_gives_nobody_old_weights(monkeypatch: pytest.MonkeyPatch):
+    module = quantized(eight_inputs())
+    x = torch.ones(4, 8)
+    module(x)
+    module.weight.zero_()
+    looked_at = versions
+
+    def while_another_comes_first(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+        monkeypatch.setattr(engine, "versions", looked_at)
+        at_once(lambda: module(x), threads=1)
+        return looked_at(tensors)
+
+    monkeypatch.setattr(engine, "versions", while_another_comes_first)
+    assert torch.equal(module(x), module.bias.expand(4, 5))
