@@ -4,10 +4,10 @@
 exit  meaning
 ====  ==========================================================================
 0     done
-1     a bug in mono_quant, in a plugin or in the model; with a traceback
+1     a bug in mono_quant or in a plugin; with the whole traceback
 2     the request cannot be meant: options, recipes, patterns, names, plugins
 3     a file cannot be read or written
-4     the model and the calibration data do not go together
+4     the model's or the data's own code raised, or the two do not go together
 5     the quantized model failed a check
 ====  ==========================================================================
 
@@ -27,6 +27,7 @@ from typing import TextIO
 
 from mono_quant.cli import bench, compare, demo, dequantize, inspect, plan, plugins, quantize, recipe, validate
 from mono_quant.cli.output import Console, add_form
+from mono_quant.cli.user_code import UserCodeError, drawing, shown
 from mono_quant.errors import (
     ArtifactError,
     CalibrationError,
@@ -41,7 +42,8 @@ __all__ = ["main", "parser"]
 
 _COMMANDS = (quantize, plan, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
 _REQUEST = 2
-_EXIT_CODES: tuple[tuple[type[MonoQuantError], int], ...] = (
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (UserCodeError, 4),
     (ArtifactError, 3),
     (CalibrationError, 4),
     (ValidationError, 5),
@@ -59,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if parsed.quiet:
                 warnings.simplefilter("ignore")
             warnings.showwarning = _show_warning
-            parsed.run(parsed, console)
-    except MonoQuantError as error:
-        sys.stderr.write(f"monoquant: {error}\n")
+            with drawing():
+                parsed.run(parsed, console)
+    except (MonoQuantError, UserCodeError) as error:
+        sys.stderr.write(f"{shown(error)}monoquant: {error}\n")
         return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
     return 0
 

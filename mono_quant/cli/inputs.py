@@ -1,14 +1,16 @@
 """Models, data and files as a command line can name them."""
 
 import argparse
-import pkgutil
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mono_quant.cli.user_code import running
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.files import load_model
 from mono_quant.io.plain_file import read_plain
@@ -68,14 +70,30 @@ def _import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callab
     """What ``MODULE:NAME`` names.
 
     Raises:
-        ConfigurationError: when it cannot be imported.
+        ConfigurationError: when there is no such module, or nothing of that name in it.
+        UserCodeError: when the module is there and its import raises.
     """
-    if ":" not in where:
+    module, _, names = where.partition(":")
+    if not module or not names:
         raise ConfigurationError(f"{where!r} must be MODULE:NAME, for instance my_package.models:build")
+    with running(f"importing {where}"):
+        found: Any = _imported(module, names)
+        for name in names.split("."):
+            if not hasattr(found, name):
+                raise ConfigurationError(f"{where!r} cannot be imported: {module} has no {names!r}")
+            found = getattr(found, name)
+    return found
+
+
+def _imported(module: str, names: str) -> ModuleType:
     try:
-        return pkgutil.resolve_name(where)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{where!r} cannot be imported: {error}") from error
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and what is missing is one that it imports
+        dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+        hint = "" if dotted == module else f"; it is imported by its name, not as a file: {dotted}:{names}?"
+        raise ConfigurationError(f"'{module}:{names}' cannot be imported: {error}{hint}") from error
 
 
 def model_of(arguments: argparse.Namespace) -> nn.Module:
@@ -83,14 +101,18 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
 
     Raises:
         ConfigurationError: when it is no module, or there is none.
+        UserCodeError: when its own code raises.
         ArtifactError: when the weights do not fit.
     """
     if arguments.model is None:
         raise ConfigurationError("give --model, or, for schemes that quantize weights alone, only --weights")
     named = _import_named(arguments.model)
-    model = named if isinstance(named, nn.Module) else _called(named, arguments.model)
+    model = _called(named, arguments.model) if callable(named) and not isinstance(named, nn.Module) else named
     if not isinstance(model, nn.Module):
-        raise ConfigurationError(f"{arguments.model!r} gave a {type(model).__name__}, not an nn.Module")
+        raise ConfigurationError(
+            f"{arguments.model!r} gives a value of type {type(model).__name__}, not an nn.Module: name one, or a "
+            "class or function without arguments that makes one"
+        )
     if arguments.weights is not None:
         try:
             model.load_state_dict(load_model(arguments.weights), strict=True)
@@ -100,10 +122,8 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
 
 
 def _called(named: Any, where: str) -> Any:  # noqa: ANN401
-    try:
+    with running(f"calling {where} without arguments"):
         return named()
-    except Exception as error:  # the user's function can raise anything
-        raise ConfigurationError(f"calling {where} without arguments raised {type(error).__name__}: {error}") from error
 
 
 def data_of(where: str, batch_size: int) -> Iterable[Any]:
@@ -113,6 +133,7 @@ def data_of(where: str, batch_size: int) -> Iterable[Any]:
 
     Raises:
         ConfigurationError: when it cannot be imported.
+        UserCodeError: when its own code raises.
         ArtifactError: when the file cannot be read.
     """
     if ":" in where and not Path(where).exists():

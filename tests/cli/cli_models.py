@@ -1,10 +1,12 @@
 """Models and data that tests name on a command line, the same at every call."""
 
 import sys
+from collections.abc import Iterator
 
 import torch
 from small_models import ConvNet
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 FEATURES = 8
 
@@ -57,6 +59,40 @@ def wide_rows() -> list[Tensor]:
 
 def failing() -> nn.Module:
     raise RuntimeError("no such checkpoint")
+
+
+def failing_rows() -> list[Tensor]:
+    raise KeyError("no such table")
+
+
+def rows_that_end_badly() -> Iterator[Tensor]:
+    yield from rows()
+    raise OSError("the disk went away")
+
+
+class FailingSet(Dataset):
+    """Data that a DataLoader cannot read."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Tensor:
+        raise OSError("no such picture")
+
+
+def loader() -> DataLoader:
+    return DataLoader(FailingSet())
+
+
+class FailingForward(nn.Module):
+    """Raises when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(FEATURES, FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.missing_layer(x)
 
 
 class Masked(nn.Module):

@@ -50,9 +50,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"quantize {MLP} {ROWS} --output made.pt --plugin no_such_plugin", 2, "no_such_plugin"),
         (f"quantize --model cli_models {ROWS} --output made.pt", 2, "MODULE:NAME"),
         (f"quantize --model cli_models:missing {ROWS} --output made.pt", 2, "missing"),
-        (f"quantize --model cli_models:number {ROWS} --output made.pt", 2, "number"),
+        (f"quantize --model cli_models:number {ROWS} --output made.pt", 2, "gives a value of type int"),
         (f"quantize --model cli_models:rows {ROWS} --output made.pt", 2, "not an nn.Module"),
-        (f"quantize --model cli_models:failing {ROWS} --output made.pt", 2, "no such checkpoint"),
+        (f"quantize --model cli_models:net.missing {ROWS} --output made.pt", 2, "cli_models has no 'net.missing'"),
+        (f"quantize --model cli_models.py:mlp {ROWS} --output made.pt", 2, "not as a file: cli_models:mlp?"),
+        (f"quantize --model no_such.module:mlp {ROWS} --output made.pt", 2, "No module named 'no_such'"),
         (f"quantize {MLP} --data cli_models:missing --output made.pt", 2, "missing"),
         (f"quantize {MLP} --weights text.pt {ROWS} --output made.pt", 3, "text.pt"),
         (f"quantize {MLP} --weights missing.pt {ROWS} --output made.pt", 3, "missing.pt"),
@@ -108,10 +110,54 @@ def test_a_warning_is_one_line_without_a_place_in_the_code(tmp_path: Path):
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
-def test_a_bug_in_a_model_is_code_1_with_a_traceback():
+def test_a_bug_elsewhere_is_code_1_with_the_whole_traceback():
     ran = in_a_process(["plan", "--model", "cli_models:BrokenAttributes"])
     assert (ran.code, ran.out) == (1, "")
-    assert "Traceback" in ran.err
+    assert "Traceback (most recent call last)" in ran.err
+    assert "mono_quant" in ran.err
+
+
+OWN = {
+    "imports_nothing.py": "import no_such_dependency\n",
+    "half_written.py": "def build(:\n    pass\n",
+    "fails_at_once.py": "settings = {}\nname = settings['name']\n",
+}
+"""Modules of a user's, which cannot be imported."""
+
+
+@pytest.mark.parametrize(
+    ("model", "frame", "said"),
+    [
+        ("imports_nothing:build", "imports_nothing.py", "importing imports_nothing:build raised ModuleNotFound"),
+        ("half_written:build", "half_written.py", "importing half_written:build raised SyntaxError: "),
+        ("fails_at_once:build", "fails_at_once.py", "importing fails_at_once:build raised KeyError: 'name'"),
+        ("cli_models:failing", "in failing", "calling cli_models:failing without arguments raised RuntimeError: no"),
+        ("cli_models:mlp --data cli_models:failing_rows", "in failing_rows", "calling cli_models:failing_rows without"),
+        ("cli_models:mlp --data cli_models:rows_that_end_badly", "in rows_that_end_badly", "drawing a batch of the"),
+        ("cli_models:mlp --data cli_models:loader", "in __getitem__", "drawing a batch of the data raised OSError: no"),
+        (f"cli_models:FailingForward {ROWS}", "in forward", "calibration batch 0 failed in FailingForward.forward("),
+    ],
+)
+def test_what_the_users_own_code_raises_is_shown_with_its_frames_and_what_was_being_done(
+    monoquant: Commands, files: Path, model: str, frame: str, said: str
+):
+    for name, text in OWN.items():
+        (files / name).write_text(text)
+    ran = monoquant(f"quantize --model {model} --no-progress --output made.pt")
+    assert (ran.code, ran.out) == (4, "")
+    traceback, _, message = ran.err.rpartition("monoquant: ")
+    assert message.startswith(said)
+    assert message.count("\n") == 1
+    assert traceback.startswith("Traceback (your own code in it):\n")
+    assert frame in traceback
+    assert not [line for line in traceback.splitlines() if "/torch/" in line or "/mono_quant/" in line]
+    assert not (files / "made.pt").exists()
+
+
+def test_a_class_that_needs_arguments_has_no_frames_to_show(monoquant: Commands):
+    ran = monoquant("plan --model torch.nn:Linear")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("monoquant: calling torch.nn:Linear without arguments raised TypeError: ")
 
 
 def test_a_reader_that_goes_away_is_no_error():
