@@ -1,6 +1,6 @@
 """Checking a saved file against its float model, at any time after the run that made it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mono_quant.core.plan import connected
 from mono_quant.errors import CalibrationError
 from mono_quant.io.files import write
 from mono_quant.io.validation import ValidationResult, run_validators
-from mono_quant.plugin_api import Batch, ValidationContext
+from mono_quant.plugin_api import Batch, ValidationContext, ValidationFinding
 from mono_quant.quantizer import Quantizer
 from mono_quant.saved import manifest_of, read_artifact
 
@@ -28,6 +28,9 @@ def validate_file(
     plugins: Iterable[object] = (),
 ) -> ValidationResult:
     """Load a quantized file and run validators on it; a failed check is in the result, not an error.
+
+    When the SQNR of the weights or of the output is that of numbers that have nothing to do with each other, one more
+    finding, ``same-model``, asks whether the model has the weights that the file was made from.
 
     Args:
         path: the file.
@@ -63,7 +66,28 @@ def validate_file(
         save=lambda copy: write(components.format_for(copy), quantized, copy),
         load=lambda copy: quantizer.load(copy, model),
     )
-    return run_validators(components.validators, context)
+    findings = run_validators(components.validators, context).findings
+    return ValidationResult.of([*findings, *_strangers(findings)])
+
+
+def _strangers(findings: Iterable[ValidationFinding]) -> Iterator[ValidationFinding]:
+    """A failed finding where the noise is more than the signal.
+
+    The weights of a file are never that far from those that they were made from: a weight that is rounded to the
+    nearest code is as near as zero or nearer. Of numbers x̂ that have nothing to do with x, the noise is Σ x² + Σ x̂².
+    """
+    figures = {finding.name: finding.value for finding in findings}
+    low = [
+        f"{name} is {value:.1f} dB"
+        for name in ("weight-sqnr", "output-sqnr")
+        if (value := figures.get(name)) is not None and value < 0
+    ]
+    if low:
+        message = (
+            f"{' and '.join(low)}, as of numbers that have nothing to do with the float model's: are these the weights "
+            "that the file was made from? Give those, with --weights or in the model"
+        )
+        yield ValidationFinding(name="same-model", status="failed", message=message)
 
 
 def first_batch(quantizer: Quantizer, data: Iterable[Any]) -> Batch:

@@ -1,7 +1,7 @@
 """Validating a quantized model against its float one, and the record of what was found."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +23,7 @@ from mono_quant.io.checks import (
 )
 from mono_quant.io.manifest import Manifest
 from mono_quant.io.safetensors_format import SafetensorsFormat
+from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api.source import Batch
 from mono_quant.plugin_api.validator import ValidationContext, ValidationFinding, Validator
 
@@ -114,11 +115,11 @@ def report_failures(result: ValidationResult, on_failure: OnFailure) -> None:
 def validate_quantization(
     original: nn.Module, quantized: nn.Module, on_failure: OnFailure = "error", *, batch: Batch | None = None
 ) -> ValidationResult:
-    """Run the four built-in checks on a pair of models.
+    """Run the four built-in checks on a pair of models; where they cannot be one, a finding ``pair`` fails too.
 
     Args:
         original: the float model.
-        quantized: the quantized one.
+        quantized: the quantized one, which has at least one quantized layer.
         on_failure: what a failed check does: ``"error"`` raises, ``"warn"`` warns, ``"ignore"`` only records it.
         batch: a real batch; without one outputs are not compared and ``sqnr_db`` is that of the weights.
 
@@ -127,11 +128,31 @@ def validate_quantization(
     """
     report_failures(ValidationResult(), on_failure)
     result = run_validators(
-        (SqnrValidator(), SizeValidator(), WeightRangeValidator(), LoadRunValidator()),
+        (_PairValidator(), SqnrValidator(), SizeValidator(), WeightRangeValidator(), LoadRunValidator()),
         _context(original, quantized, batch),
     )
     report_failures(result, on_failure)
     return result
+
+
+class _PairValidator(Validator):
+    """Whether the second model can be the first one quantized; says something only when it cannot."""
+
+    def validate(self, context: ValidationContext) -> Sequence[ValidationFinding]:
+        wrong = "; ".join(_misfits(context))
+        return [ValidationFinding(name="pair", status="failed", message=wrong)] if wrong else []
+
+
+def _misfits(context: ValidationContext) -> Iterator[str]:
+    layers = {name: layer for name, layer in context.quantized.named_modules() if isinstance(layer, QuantizedModule)}
+    if not layers:
+        yield f"nothing in the second model, a {type(context.quantized).__name__}, is quantized"
+    for name, layer in layers.items():
+        for parameter, spec in layer.weight_specs.items():
+            weight = getattr(context.float_layer(name), parameter, None)
+            if isinstance(weight, Tensor) and tuple(weight.shape) != spec.shape:
+                what = f"{name}.{parameter}".lstrip(".")
+                yield f"{what} is {list(weight.shape)} in the first model and {list(spec.shape)} in the second"
 
 
 def calculate_sqnr(original: Tensor, quantized: Tensor) -> float:

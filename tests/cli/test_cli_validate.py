@@ -1,5 +1,6 @@
 """``monoquant validate``: a saved file is checked again, with the checks of its own recipe or others."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,14 +85,30 @@ def test_a_damaged_file_is_refused(saved: Path, monoquant: Commands):
     assert "conv.weight_scale" in ran.err
 
 
-def test_the_wrong_weights_show_in_the_figures(tmp_path: Path, saved: Path, monoquant: Commands):
+def test_the_wrong_weights_show_in_the_figures_and_fail_with_a_question(
+    tmp_path: Path, saved: Path, monoquant: Commands
+):
     torch.manual_seed(99)
     other = type(net())()
     write(SafetensorsFormat(), other, tmp_path / "other.safetensors")
     right = monoquant(f"validate --json {NET} {DATA}", saved).json()
-    wrong = monoquant(f"validate --json {NET} {DATA} --weights {tmp_path / 'other.safetensors'}", saved).json()
     assert right["validation"]["weight_sqnr_db"] > 30
-    assert wrong["validation"]["weight_sqnr_db"] < 5
+    assert "same-model" not in findings(right)
+    for data in ("", DATA):
+        ran = monoquant(f"validate --json {NET} {data} --weights {tmp_path / 'other.safetensors'}", saved)
+        assert ran.code == 5
+        assert json.loads(ran.out)["validation"]["weight_sqnr_db"] < 0
+        assert "are these the weights that the file was made from? Give those, with --weights" in ran.err
+
+
+def test_a_builder_without_the_trained_weights_is_asked_for_them(saved: Path, monoquant: Commands):
+    ran = monoquant("validate --model cli_models:ConvNet", saved)
+    assert ran.code == 5
+    assert "same-model: weight-sqnr is -" in ran.err
+    written_into(saved, lambda tensors: tensors["head.bias"].fill_(1e3))  # a wrong number that is in no weight
+    ran = monoquant(f"validate {NET} {DATA}", saved)
+    assert ran.code == 5
+    assert "same-model: output-sqnr is -" in ran.err
 
 
 def test_another_model_does_not_fit(saved: Path, monoquant: Commands):

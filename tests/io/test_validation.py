@@ -35,6 +35,22 @@ def test_a_sound_pair_gives_a_complete_record():
     assert [finding.name for finding in result.findings] == names
 
 
+@pytest.mark.parametrize("copies", [0, 1])
+def test_a_pair_of_float_models_is_no_sound_pair(copies: int):
+    second = [original(), nn.Linear(9, 8)][copies]
+    with pytest.raises(ValidationError, match=r"pair: nothing in the second model, a .*, is quantized"):
+        validate_quantization(original(), second)
+    assert validate_quantization(original(), second, on_failure="ignore").errors[0].startswith("pair: ")
+
+
+def test_a_model_quantized_from_one_of_other_shapes_is_no_pair():
+    second = quantize(nn.Linear(FEATURES + 1, FEATURES), [torch.randn(3, FEATURES + 1)]).model
+    with pytest.raises(
+        ValidationError, match=r"pair: weight is \[8, 8\] in the first model and \[8, 9\] in the second"
+    ):
+        validate_quantization(nn.Linear(FEATURES, FEATURES), second)
+
+
 def test_without_a_batch_the_sqnr_is_that_of_the_weights():
     result = validate_quantization(original(), quantized())
     assert result.sqnr_db == result.weight_sqnr_db
