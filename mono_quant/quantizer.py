@@ -60,7 +60,7 @@ class Quantizer:
         algorithms: rewrites of the float model that keep its function; empty for none.
         kernel: ``"auto"`` measures, a name takes that kernel wherever it supports a layer.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
-        show_progress: progress bars or not; None shows them on long work.
+        show_progress: progress bars or not; None shows them on a terminal, on long work.
         batch_fn: turns each item of the data into a batch.
         plugins: modules, instances or import paths to register besides the installed plugins.
         autoload: whether installed third-party plugins are used.
@@ -268,7 +268,7 @@ class Quantizer:
         decisions: dict[str, LayerPlan] = {}
         also = {entry.name: entry.also for entry in run.plan.entries}
         names = list(run.plan.layers)
-        show = len(names) > _LONG_CONVERSION if self.show_progress is None else self.show_progress
+        show = False if self.show_progress is None and len(names) <= _LONG_CONVERSION else self.show_progress
         for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
             scheme = self.components.scheme_for(name, modules[name], also=also[name])
             layer = self._float_layer(modules, run.plan, name)

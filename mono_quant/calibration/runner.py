@@ -43,7 +43,7 @@ def run_calibration(
         calibration_data: a DataLoader, a list of tensors or any iterable of batches; streamed.
         observers: module name → observer of that module's first input.
         num_samples: how many batches to draw at most. 100 to 200 are usually enough.
-        show_progress: a progress bar or not; None shows one when more than 50 batches will run.
+        show_progress: a progress bar or not; None shows one on a terminal when more than 50 batches will run.
 
     Returns:
         The observers, with data in them; empty for None.
@@ -97,7 +97,7 @@ def feed(
     if num_samples < 1:
         raise ConfigurationError(f"num_samples must be at least 1, got {num_samples}")
     expected = num_samples if length is None else min(length, num_samples)
-    show = _auto_detect_progress_threshold(expected) if show_progress is None else show_progress
+    show = False if show_progress is None and not _auto_detect_progress_threshold(expected) else show_progress
     limited = islice(batches, num_samples)
     first: Batch | None = None
     count = 0
@@ -208,7 +208,9 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(x, Tensor):
-            message = f"layer {name!r} got {describe(x)} as its input in batch {position.batch}, not a tensor"
+            message = (
+                f"layer {name or '(model)'!r} got {describe(x)} as its input in batch {position.batch}, not a tensor"
+            )
             raise CalibrationError(message)
         if not observer.shows_non_finite and x.numel():
             _refuse_non_finite(torch.aminmax(x.detach()), name, position)
@@ -216,8 +218,8 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
             observer.forward(x)
         except Exception as error:  # an observer of somebody else's can raise anything
             raise PluginError(
-                f"calibration batch {position.batch}: observer {type(observer).__name__} of layer {name!r} raised "
-                f"{type(error).__name__}: {error}"
+                f"calibration batch {position.batch}: observer {type(observer).__name__} of layer "
+                f"{name or '(model)'!r} raised {type(error).__name__}: {error}"
             ) from error
         if observer.shows_non_finite and (ends := observer.range()) is not None:
             _refuse_non_finite(ends, name, position)
@@ -229,7 +231,7 @@ def _refuse_non_finite(ends: tuple[Tensor, Tensor], name: str, position: _Positi
     low, high = float(ends[0].min()), float(ends[1].max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise CalibrationError(
-            f"the input of layer {name!r} is not finite in calibration batch {position.batch} "
+            f"the input of layer {name or '(model)'!r} is not finite in calibration batch {position.batch} "
             f"(it spans {low} to {high}): check the model and the data before quantizing"
         )
 

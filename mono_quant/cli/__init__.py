@@ -26,7 +26,7 @@ from contextlib import redirect_stdout
 from typing import TextIO
 
 from mono_quant.cli import bench, compare, demo, dequantize, inspect, plan, plugins, quantize, recipe, validate
-from mono_quant.cli.output import Console, add_form
+from mono_quant.cli.output import Console, complete
 from mono_quant.cli.user_code import UserCodeError, drawing, shown
 from mono_quant.errors import (
     ArtifactError,
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"monoquant {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
-        add_form(command.add_to(commands))
+        complete(command.add_to(commands))
     return whole
 
 

@@ -27,7 +27,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "bench", help="time a saved file against the float model", description=__doc__
     )
-    parser.add_argument("file")
+    parser.add_argument("file", help="a quantized .safetensors, .pt or .pth file, or the index of several")
     add_model_arguments(parser)
     add_data_arguments(parser, why="data, of which the first batch is timed", is_required=True)
     parser.add_argument(

@@ -18,7 +18,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
         "compare", help="compare two files, layer by layer", description=__doc__
     )
     parser.add_argument("first", help="the file that the second is measured against, usually the float one")
-    parser.add_argument("second")
+    parser.add_argument("second", help="the other file, usually the quantized one")
     add_plugin_argument(parser)
     parser.set_defaults(run=_run)
     return parser

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import attrs
 
-__all__ = ["Console", "add_form", "as_json", "columns"]
+__all__ = ["Console", "as_json", "columns", "complete"]
 
 
 @attrs.frozen(kw_only=True)
@@ -42,16 +42,18 @@ class Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
-def add_form(parser: argparse.ArgumentParser, **default: object) -> None:
-    """Add ``--json`` and ``--quiet``; the default of a command's own command is ``argparse.SUPPRESS``."""
+def complete(parser: argparse.ArgumentParser, **default: object) -> None:
+    """Give a command what every command has: ``--json``, ``--quiet``, and a description without markup.
+
+    Args:
+        parser: of the command.
+        default: ``default=argparse.SUPPRESS`` for a command of a command.
+    """
+    parser.description = (parser.description or "").replace("``", "")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the result as JSON", **default)  # type: ignore[arg-type]
-    form.add_argument(
-        "--quiet",
-        action="store_true",
-        help="print nothing but errors; no progress bars",
-        **default,  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {"action": "store_true", **default}
+    form.add_argument("--json", help="print the result as JSON", **options)
+    form.add_argument("--quiet", help="print nothing but errors; no warnings, no progress bars", **options)
 
 
 def as_json(value: Any) -> Any:  # noqa: ANN401 - anything to JSON values

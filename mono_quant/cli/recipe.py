@@ -17,7 +17,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "recipe", help="print the recipe of a saved file", description=__doc__
     )
-    parser.add_argument("file")
+    parser.add_argument("file", help="a quantized .safetensors, .pt or .pth file, or the index of several")
     parser.add_argument(
         "-o", "--output", default="-", metavar="FILE",
         help="a .toml or .json file to write; the default, -, prints TOML, or JSON with --json",

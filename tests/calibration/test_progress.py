@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from _pytest.capture import CaptureIO
+from torch import Tensor, nn
 from watched_models import two_layers
 
+from mono_quant import Quantizer
 from mono_quant.calibration import run_calibration
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import _auto_detect_progress_threshold
@@ -23,6 +25,13 @@ for show in (None, True):
     model, data = torch.nn.Linear(3, 3), [torch.ones(1, 3)] * 60
     print(run_calibration(model, data, {"": MinMaxObserver()}, show_progress=show)[""].max_val.item())
 """
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> pytest.CaptureFixture[str]:
+    """A standard error that says that it is a terminal."""
+    monkeypatch.setattr(CaptureIO, "isatty", lambda _: True)
+    return capsys
 
 
 def stream(length: int) -> Iterator[Tensor]:
@@ -51,10 +60,16 @@ def test_a_bar_is_shown_by_itself_where_more_than_50_batches_will_run(
     data: object,
     num_samples: int,
     is_shown: bool,  # noqa: FBT001
-    capsys: pytest.CaptureFixture[str],
+    terminal: pytest.CaptureFixture[str],
 ):
     run_calibration(two_layers(), data, num_samples=num_samples)  # type: ignore[arg-type]
-    assert ("calibrating" in capsys.readouterr().err) == is_shown
+    assert ("calibrating" in terminal.readouterr().err) == is_shown
+
+
+def test_no_bar_comes_by_itself_into_a_log(capsys: pytest.CaptureFixture[str]):
+    run_calibration(two_layers(), [BATCH] * 60)
+    Quantizer().quantize(nn.Sequential(*(nn.Linear(10, 10) for _ in range(51))), [BATCH] * 60)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("show", [True, False])
@@ -64,18 +79,18 @@ def test_the_callers_wish_decides_whatever_the_length(show: bool, length: int, c
     assert ("calibrating" in capsys.readouterr().err) == show
 
 
-def test_a_bar_writes_nothing_to_standard_output(capsys: pytest.CaptureFixture[str]):
+def test_a_bar_writes_nothing_to_standard_output(terminal: pytest.CaptureFixture[str]):
     run_calibration(two_layers(), [BATCH] * 60)
-    assert capsys.readouterr().out == ""
+    assert terminal.readouterr().out == ""
 
 
-def test_a_bar_counts_the_batches_that_will_run(capsys: pytest.CaptureFixture[str]):
+def test_a_bar_counts_the_batches_that_will_run(terminal: pytest.CaptureFixture[str]):
     run_calibration(two_layers(), [BATCH] * 60, num_samples=55)
-    assert "55/55" in capsys.readouterr().err
+    assert "55/55" in terminal.readouterr().err
 
 
-@pytest.mark.parametrize("show", [True, False])
-def test_items_pass_unchanged_with_a_bar_and_without(show: bool):  # noqa: FBT001
+@pytest.mark.parametrize("show", [True, False, None])
+def test_items_pass_unchanged_with_a_bar_and_without(show: bool | None):  # noqa: FBT001
     items = [object(), object()]
     assert list(with_progress(iter(items), total=2, label="", show=show)) == items
 

@@ -88,6 +88,14 @@ def test_every_command_has_help_with_its_own_sentence(monoquant: Commands, name:
     assert ran.err == ""
 
 
+@pytest.mark.parametrize("name", command_names())
+def test_help_is_plain_text_and_explains_every_argument(name: str):
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    command = commands.choices[name]
+    assert "`" not in command.format_help()
+    assert [action.dest for action in command._actions if not action.help] == []
+
+
 def test_the_parser_is_new_at_each_call_so_that_tools_may_change_it():
     assert parser() is not parser()
     assert parser().prog == "monoquant"
@@ -101,8 +109,9 @@ def test_the_version_is_printed(monoquant: Commands):
 
 @pytest.mark.parametrize(("option", "shows"), [("", ["calibrating"]), ("--no-progress", []), ("--quiet", [])])
 def test_progress_bars_go_to_standard_error_unless_they_are_not_wanted(
-    tmp_path: Path, monoquant: Commands, option: str, shows: list[str]
+    tmp_path: Path, monoquant: Commands, monkeypatch: pytest.MonkeyPatch, option: str, shows: list[str]
 ):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ran = monoquant(f"quantize {MLP} --data cli_models:many_rows {option} --output", tmp_path / "out.safetensors")
     assert ran.code == 0
     assert re.findall("calibrating", ran.err)[:1] == shows

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mono_quant.cli.output import add_form
+from mono_quant.cli.output import complete
 from mono_quant.cli.plugins import check, info, listing, new
 
 __all__ = ["add_to"]
@@ -17,5 +17,5 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser.set_defaults(run=listing.show_all)
     inner = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (listing, info, check, new):
-        add_form(command.add_to(inner), default=argparse.SUPPRESS)
+        complete(command.add_to(inner), default=argparse.SUPPRESS)
     return parser
