@@ -6,6 +6,7 @@ from statistics import median
 
 import torch
 
+from mono_quant._size import size_text
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.tensors import iter_tensors
 from mono_quant.io.validation import ValidationResult
@@ -98,7 +99,7 @@ def _not_small(plan: Plan, figures: ValidationResult) -> Iterator[str]:
         largest = max(kept, key=lambda entry: entry.parameter_bytes)
         yield (
             f"only {ratio:.2f} times smaller of {before / after:.1f} that the codes could give: {largest.layer_type} "
-            f"{largest.name or '(model)'!r} alone keeps {largest.parameter_bytes / 2**20:.1f} MB in float: "
+            f"{largest.name or '(model)'!r} alone keeps {size_text(largest.parameter_bytes / 2**20)} in float: "
             f"{plan.kept[largest.name]}"
         )
 
@@ -111,8 +112,8 @@ def _outliers(figures: ValidationResult) -> Iterator[str]:
     for name, value in known.items():
         if value < middle - _OUTLIER_DB:
             yield (
-                f"the weights of {name!r} keep {value:.1f} dB, the median layer {middle:.1f}: a few of them are far "
-                "larger than the others; use smaller groups there, or keep it in float"
+                f"the weights of {name or '(model)'!r} keep {value:.1f} dB, the median layer {middle:.1f}: a few of "
+                "them are far larger than the others; use smaller groups there, or keep it in float"
             )
 
 

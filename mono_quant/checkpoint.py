@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._size import size_text
 from mono_quant.checkpoint_selection import TensorSelection
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.blocks import row_blocks
@@ -139,9 +140,9 @@ class QuantizedCheckpoint:
         kept = [entry for entry in self.plan.entries if isinstance(entry.decision, Keep)]
         lines = [
             f"quantized  {len(self._specs)} tensors of {len(self.plan.layers)} layers",
-            f"kept       {len(kept)} tensors, {sum(entry.parameter_bytes for entry in kept) / _MB:.2f} MB",
+            f"kept       {len(kept)} tensors, {size_text(sum(entry.parameter_bytes for entry in kept) / _MB)}",
             (
-                f"size       {self.original_size_mb:.2f} MB -> {self.quantized_size_mb:.2f} MB, "
+                f"size       {size_text(self.original_size_mb)} -> {size_text(self.quantized_size_mb)}, "
                 f"{self.compression_ratio:.2f} times smaller"
             ),
         ]
@@ -270,7 +271,9 @@ def _make_plan(
         raise ConfigurationError(f"patterns {list(chosen.unused)} match no layer of {source}")
     if not plan.layers:
         reasons = list(dict.fromkeys(plan.kept.values()))
-        raise ConfigurationError(f"nothing of {source} would be quantized: {'; '.join(reasons[:5])}")
+        raise ConfigurationError(
+            f"nothing of {source} would be quantized: {'; '.join(reasons[:5]) or 'it has no tensors'}"
+        )
     return plan
 
 

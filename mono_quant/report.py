@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from mono_quant._size import size_text
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.validation import ValidationResult
 from mono_quant.plugin_api.plan import Plan
@@ -56,7 +57,7 @@ def _accuracy(validation: ValidationResult | None) -> Iterator[str]:
 def _size(info: QuantizationInfo) -> Iterator[str]:
     if info.compression_ratio is not None:
         yield (
-            f"size       {info.original_size_mb:.2f} MB -> {info.quantized_size_mb:.2f} MB, "
+            f"size       {size_text(info.original_size_mb or 0)} -> {size_text(info.quantized_size_mb or 0)}, "
             f"{info.compression_ratio:.2f} times smaller"
         )
 
@@ -75,8 +76,8 @@ def _speed(info: QuantizationInfo) -> Iterator[str]:
 def _checks(validation: ValidationResult | None) -> Iterator[str]:
     if validation is not None:
         shown = ", ".join(f"{f.name} {f.status}" for f in validation.findings if not f.unit)
-        failed = "; ".join(validation.errors)
-        yield f"checks     {shown}" + (f"; {failed}" if failed else "")
+        if parts := [*([shown] if shown else []), *validation.errors]:
+            yield f"checks     {'; '.join(parts)}"
 
 
 def _counted(words: Iterable[str]) -> str:

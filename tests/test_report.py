@@ -101,6 +101,21 @@ def test_sizes_and_accuracy_are_reported():
     assert line(text, "size") == "size       4.00 MB -> 1.25 MB, 3.20 times smaller"
 
 
+def test_small_sizes_are_in_kilobytes():
+    text = report(original_size_mb=0.25, quantized_size_mb=0.0625, compression_ratio=4.0)
+    assert line(text, "size") == "size       0.25 MB -> 64.00 KB, 4.00 times smaller"
+
+
+def test_without_a_passed_check_the_line_begins_with_the_failed_one():
+    failed = ValidationFinding(name="output-sqnr", status="failed", value=3.0, unit="dB", message="too low")
+    assert line(report(ValidationResult.of([failed])), "checks") == "checks     output-sqnr: too low"
+
+
+def test_without_any_check_there_is_no_line_of_checks():
+    only_a_figure = ValidationFinding(name="original-size", status="passed", value=3.0, unit="MB")
+    assert "checks" not in report(ValidationResult.of([only_a_figure]))
+
+
 @pytest.mark.parametrize("layers", [{}, {"0": 40.0}])
 def test_the_sqnr_of_the_weights_is_not_taken_for_that_of_the_output(layers: Mapping[str, float]):
     findings = [ValidationFinding(name="weight-sqnr", status="passed", value=40.0, unit="dB", layers=layers)]

@@ -27,7 +27,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         "that were not trained on"
     )
     written = (
-        f"written    {outcome.path}: {outcome.int8_bytes:,} bytes, the float file has {outcome.float_bytes:,} "
-        f"({outcome.float_bytes / outcome.int8_bytes:.2f} times as much)"
+        f"written    {outcome.path}: {outcome.int8_bytes:,} bytes; the float file has {outcome.float_bytes:,}, "
+        f"{outcome.float_bytes / outcome.int8_bytes:.2f} times as many"
     )
     console.show(outcome.figures(), f"{outcome.result}\n{accuracy}\n{written}")

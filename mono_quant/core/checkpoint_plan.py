@@ -80,7 +80,9 @@ def _with_weight(
     before = entry.decision if entry is not None else None
     weights = before.weights if isinstance(before, LayerPlan) else {}
     if isinstance(before, LayerPlan) and before.scheme != scheme:
-        raise ConfigurationError(f"layer {layer!r} would be quantized by {before.scheme} and by {scheme}: choose one")
+        raise ConfigurationError(
+            f"layer {layer or '(model)'!r} would be quantized by {before.scheme} and by {scheme}: choose one"
+        )
     decision = LayerPlan(
         name=layer,
         layer_type="",

@@ -1,5 +1,6 @@
 """``monoquant quantize``, ``plan``, ``inspect``, ``plugins`` and ``demo``."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,10 @@ def test_the_demo_writes_where_it_is_told(tmp_path: Path, monoquant: Commands):
     figures = monoquant("demo --json --output", tmp_path / "digits.safetensors").json()
     assert figures["int8_bytes"] == (tmp_path / "digits.safetensors").stat().st_size
     assert figures["load_test_passed"] is True
+
+
+def test_the_demo_says_which_file_is_how_much_larger(tmp_path: Path, monoquant: Commands):
+    path = tmp_path / "digits.safetensors"
+    last = monoquant("demo --output", path).out.splitlines()[-1]
+    before = int(re.search("the float file has ([0-9,]+), ", last)[1].replace(",", ""))
+    assert last.endswith(f"has {before:,}, {before / path.stat().st_size:.2f} times as many")

@@ -38,7 +38,7 @@ def fitting_group(layer: str, per_channel: int, size: int, misfit: Misfit) -> in
         divisors = (group for group in range(min(size, per_channel), _SMALLEST - 1, -1) if per_channel % group == 0)
         return next(divisors, per_channel)
     raise UnsupportedLayerError(
-        f"layer {layer!r} has {per_channel} weights in each channel, no multiple of group_size {size}: give the scheme "
-        "another group_size, or misfit='adjust' (smaller groups) or 'pad' (a shorter last group), as "
-        "{'name': ..., 'misfit': 'adjust'}; or exclude the layer"
+        f"layer {layer or '(model)'!r} has {per_channel} weights in each channel, no multiple of group_size {size}: "
+        'give the scheme another group_size, or the misfit "adjust" (smaller groups) or "pad" (a shorter last group), '
+        'in Python and on the command line as {"name": ..., "misfit": "adjust"}; or exclude the layer'
     )

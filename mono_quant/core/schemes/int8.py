@@ -182,5 +182,5 @@ def _quantized_like(
         return QuantizedMultiheadAttention(module, plan.weights, stored, plan.input)
     quantized = next((quantized for base, quantized in _LAYERS.items() if base.__name__ == plan.layer_type), None)
     if quantized is None or plan.input is None:
-        raise UnsupportedLayerError(f"layer {plan.name!r}: there is no int8 form of {plan.layer_type}")
+        raise UnsupportedLayerError(f"layer {plan.name or '(model)'!r}: there is no int8 form of {plan.layer_type}")
     return quantized(module, plan.weights["weight"], stored["weight"], plan.input, qparams)

@@ -94,7 +94,7 @@ def refuse_not_finite(layer: str, name: str, weight: Tensor) -> None:
     if not all_finite(weight):
         what = "weights" if name == "weight" else f"weights ({name})"
         raise UnsupportedLayerError(
-            f"layer {layer!r} has {what} that are not finite in float32: it cannot be quantized"
+            f"layer {layer or '(model)'!r} has {what} that are not finite in float32: it cannot be quantized"
         )
 
 

@@ -159,7 +159,9 @@ class WeightOnlyScheme(Scheme):
             refuse_not_finite(plan.name, name, weight)
             stored[name] = encode(weight, spec)
             if not spec.is_scaled and not all_finite(stored[name][""]):
-                raise UnsupportedLayerError(f"layer {plan.name!r} has weights beyond {spec.dtype.name}: exclude it")
+                raise UnsupportedLayerError(
+                    f"layer {plan.name or '(model)'!r} has weights beyond {spec.dtype.name}: exclude it"
+                )
         return _quantized_like(module, plan, stored)
 
     def restore(self, module: nn.Module, plan: LayerPlan) -> WeightOnly:
