@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mono_quant.checkpoint import dequantize_checkpoint
+from mono_quant.cli.inputs import refuse_overwriting
 from mono_quant.cli.output import Console
 
 __all__ = ["add_to"]
@@ -22,6 +23,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
+    refuse_overwriting(arguments.output, arguments.file)
     dequantize_checkpoint(arguments.file, arguments.output)
     size = Path(arguments.output).stat().st_size
     console.show({"output": arguments.output, "bytes": size}, f"written    {arguments.output}: {size:,} bytes")

@@ -22,7 +22,10 @@ __all__ = [
     "at_least_one",
     "data_of",
     "model_of",
+    "refuse_overwriting",
 ]
+
+_WHAT_DATA_IS = "data is a tensor, a list of tensors or a mapping of names to tensors"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, is_required: bool = True) -> None:
@@ -64,6 +67,17 @@ def at_least_one(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def refuse_overwriting(output: str, *inputs: str | None) -> None:
+    """Refuse an output that is one of the inputs, by whatever link.
+
+    Raises:
+        ConfigurationError: naming it.
+    """
+    for one in inputs:
+        if one is not None and Path(one).exists() and Path(output).exists() and Path(output).samefile(one):
+            raise ConfigurationError(f"--output {output} would overwrite the input {one}: choose another file")
 
 
 def _import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable
@@ -154,10 +168,13 @@ def _tensors_of(path: Path) -> list[Tensor]:
         raise ArtifactError(f"{path} cannot be read as tensors: {error}") from error
     if isinstance(content, dict) and set(content) == {"tensors", "mono_quant"}:
         content = content["tensors"]  # a file that save_model wrote
-    tensors = list(content.values()) if isinstance(content, dict) else content
-    tensors = [tensors] if isinstance(tensors, Tensor) else tensors
-    if not isinstance(tensors, list | tuple) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
-        raise ArtifactError(
-            f"{path} holds no tensors: give a tensor, a list of tensors or a mapping of names to tensors"
-        )
-    return list(tensors)
+    content = [content] if isinstance(content, Tensor) else content
+    named = dict(enumerate(content)) if isinstance(content, list | tuple) else content
+    if not isinstance(named, dict):
+        raise ArtifactError(f"{path} holds a value of type {type(named).__name__}: {_WHAT_DATA_IS}")
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise ArtifactError(f"{path}: its entry {name!r} is of type {type(value).__name__}: {_WHAT_DATA_IS}")
+    if not named:
+        raise ArtifactError(f"{path} holds no tensors: {_WHAT_DATA_IS}")
+    return list(named.values())

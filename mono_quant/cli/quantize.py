@@ -7,7 +7,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mono_quant.cli.inputs import add_data_arguments, add_model_arguments, at_least_one, data_of, model_of
+from mono_quant.cli.inputs import (
+    add_data_arguments,
+    add_model_arguments,
+    at_least_one,
+    data_of,
+    model_of,
+    refuse_overwriting,
+)
 from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.errors import ArtifactError, ConfigurationError
@@ -35,6 +42,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     is_silent = arguments.no_progress or arguments.quiet
     quantizer = quantizer_of(arguments, show_progress=False if is_silent else None)
     quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if not Path(arguments.output).absolute().parent.is_dir():
         raise ArtifactError(f"{arguments.output} cannot be written: its folder does not exist")
     if arguments.model is None and arguments.weights is not None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from cli_models import mlp
 from command_line import HERE, Commands, in_a_process
 
@@ -98,6 +99,55 @@ def test_a_failed_run_leaves_the_old_file(tmp_path: Path, monoquant: Commands):
     ran = monoquant(f"quantize {MLP} --data cli_models:wide_rows --output", tmp_path / "made.pt")
     assert ran.code == 4
     assert (tmp_path / "made.pt").read_text() == "old"
+
+
+@pytest.mark.parametrize("by", ["name", "symbolic link", "another name of the folder"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"quantize {MLP} {ROWS} --weights",
+        f"quantize {MLP} --data",
+        "quantize --scheme int8-weight-only --weights",
+        "dequantize",
+    ],
+)
+def test_an_input_is_not_overwritten(monoquant: Commands, tmp_path: Path, command: str, by: str):
+    path = tmp_path / "weights.safetensors"
+    save_model(mlp(), path)
+    if command == "dequantize":
+        (tmp_path / "float.safetensors").write_bytes(path.read_bytes())
+        made = "quantize --quiet --scheme int8-weight-only --output"
+        assert monoquant(made, path, "--weights", tmp_path / "float.safetensors").code == 0
+    output = path
+    if by == "symbolic link":
+        output = tmp_path / "link.safetensors"
+        output.symlink_to(path)
+    elif by == "another name of the folder":
+        output = tmp_path / ".." / tmp_path.name / path.name
+    before = path.read_bytes()
+    ran = monoquant(command, path, "--output", output)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"would overwrite the input {path}" in ran.err
+    assert path.read_bytes() == before
+    assert output.is_symlink() == (by == "symbolic link")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": torch.zeros(2), "epoch": 3}, "its entry 'epoch' is of type int"),
+        ([torch.zeros(2), [1, 2]], "its entry 1 is of type list"),
+        (3, "holds a value of type int"),
+        ({}, "holds no tensors"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_tensor_in_a_file_of_data_is_named(monoquant: Commands, tmp_path: Path, content: object, said: str):
+    torch.save(content, tmp_path / "data.pt")
+    ran = monoquant(f"quantize {MLP} --output {tmp_path / 'made.pt'} --data", tmp_path / "data.pt")
+    assert (ran.code, ran.out) == (3, "")
+    assert said in ran.err
+    assert "data is a tensor, a list of tensors or a mapping of names to tensors" in ran.err
 
 
 def test_a_warning_is_one_line_without_a_place_in_the_code(tmp_path: Path):
