@@ -51,7 +51,10 @@ def _override(pattern: Pattern, change: Mapping[str, Any] | Override | str | Non
     known = [field.name for field in attrs.fields(Override)]
     allowed = f"override {pattern!r} must be {FLOAT!r} or a mapping of {', '.join(map(repr, known))}"
     if not isinstance(change, Mapping):
-        raise ConfigurationError(f"{allowed}; got {change!r}{did_you_mean(change, [FLOAT])}")
+        meant = did_you_mean(change, [FLOAT])
+        if isinstance(change, str) and not meant:
+            meant = f'; a scheme is asked for as {{"scheme": "{change}"}}'
+        raise ConfigurationError(f"{allowed}; got {change!r}{meant}")
     for key in change:
         if key not in known:
             raise ConfigurationError(f"{allowed}; got the key {key!r}{did_you_mean(key, known)}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mono_quant.checkpoint import QuantizedCheckpoint
 from mono_quant.config import OnFailure
+from mono_quant.core.schemes.groups import Misfit
 from mono_quant.core.selection import Pattern
 from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
@@ -51,6 +52,8 @@ def quantize(
     skip_names: Sequence[str] | None = None,
     run_validation: bool = True,
     on_failure: OnFailure = "error",
+    group_size: int | None = None,
+    misfit: Misfit | None = None,
     **options: Any,
 ) -> QuantizationResult | QuantizedCheckpoint:
     """Quantize a model, or weights without one.
@@ -83,6 +86,10 @@ def quantize(
         skip_names: keep the layers of exactly these names in float.
         run_validation: whether to check the result.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
+        group_size: of a scheme for weights alone: how many neighbours share a scale; None for 128, at 8 bits for all
+            weights of a channel.
+        misfit: of such a scheme: what to do with layers whose width is no multiple of it: ``"error"``; ``"adjust"``
+            takes smaller groups there; ``"pad"`` leaves the last group shorter. None for ``"error"``.
         options: further options of `Quantizer`; among them ``include`` and ``exclude``, which add to the selection.
 
     Returns:
@@ -92,12 +99,14 @@ def quantize(
         ConfigurationError: when the request cannot be meant; otherwise the errors of `Quantizer`.
     """
     wanted = scheme
+    groups = {name: value for name, value in (("group_size", group_size), ("misfit", misfit)) if value is not None}
     if scheme in ("symmetric", "asymmetric"):
         wanted = _scheme(
             bits, is_symmetric=scheme == "symmetric", dynamic=dynamic, has_data=calibration_data is not None
         )
-    elif (bits, dynamic) != (8, False):
-        raise ConfigurationError(f"scheme={scheme!r} says it all: leave out bits and dynamic")
+        wanted = _grouped(wanted, groups) if groups else wanted
+    elif (bits, dynamic, groups) != (8, False, {}):
+        raise ConfigurationError(f"scheme={scheme!r} says it all: leave out bits, dynamic, group_size and misfit")
     _refuse_unknown(quantize, options, but=("include", "exclude"))
     quantizer = Quantizer(
         wanted,
@@ -240,6 +249,16 @@ def _scheme(bits: int, *, is_symmetric: bool, dynamic: bool, has_data: bool) -> 
             raise ConfigurationError(f"the weights of {name} are symmetric; asymmetric ones are weight-only")
         return name
     return {"name": f"int{bits}-weight-only", "symmetric": is_symmetric}
+
+
+def _grouped(scheme: str | dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:
+    """The same scheme with other groups."""
+    if isinstance(scheme, str):
+        raise ConfigurationError(
+            f"{' and '.join(groups)}: the scheme that is meant, {scheme}, has no groups; 2 to 7 bits have, and 8 "
+            "without dynamic and calibration_data"
+        )
+    return {**scheme, "granularity": "per-group", **groups}
 
 
 def _listed(patterns: Iterable[Pattern] | Pattern | None) -> list[Pattern]:

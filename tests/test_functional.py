@@ -1,14 +1,17 @@
 """The pipeline as single calls: what they take, and what they say of anything else."""
 
 import inspect
+import json
+import re
 from collections.abc import Callable
 
 import pytest
+import torch
 from small_models import mlp, rows
 from torch import nn
 
-from mono_quant import Quantizer, dynamic_quantize, static_quantize
-from mono_quant.errors import ConfigurationError
+from mono_quant import Quantizer, dynamic_quantize, quantize, static_quantize
+from mono_quant.errors import CalibrationError, ConfigurationError, UnsupportedLayerError
 from mono_quant.modules import QuantizedModule
 
 BOTH = pytest.mark.parametrize("function", [static_quantize, dynamic_quantize], ids=lambda function: function.__name__)
@@ -88,3 +91,78 @@ def test_every_option_that_is_listed_is_taken(function: Function):
 def test_validation_can_be_left_out_whatever_the_validators(function: Function):
     _, info = function(mlp(), rows(), run_validation=False, validators=["sqnr"])
     assert info.sqnr_db is None
+
+
+WIDE = nn.Linear(320, 4)
+
+
+def granularity(**options: object) -> str:
+    (layer,) = quantize(nn.Sequential(WIDE), **options).plan.layers.values()
+    return str(layer.weights["weight"].granularity)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_groups_are_options_of_the_scheme_that_is_found(bits: int):
+    assert granularity(bits=bits, group_size=64) == "per-group(64)"
+    assert granularity(bits=bits, misfit="adjust") == "per-group(80)"
+    assert granularity(bits=bits, group_size=100, misfit="pad") == "per-group(100)"
+
+
+def test_a_checkpoint_takes_them_too():
+    checkpoint = quantize({"fc.weight": WIDE.weight.detach()}, bits=4, misfit="pad")
+    assert str(checkpoint.plan.layers["fc"].weights["weight"].granularity) == "per-group(128)"
+
+
+def test_without_them_a_misfit_is_an_error_that_python_and_the_command_line_can_follow():
+    with pytest.raises(UnsupportedLayerError, match="no multiple of group_size 128") as caught:
+        quantize(nn.Sequential(WIDE), bits=4)
+    hint = re.search(r"{.*}", str(caught.value))[0].replace("...", '"int4-weight-only"')
+    assert granularity(scheme=json.loads(hint)) == "per-group(80)"
+    with pytest.raises(UnsupportedLayerError, match=r"layer '\(model\)' has 320"):
+        quantize(WIDE, bits=4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"bits": 16}, {"dynamic": True}, {"calibration_data": [torch.zeros(2, 320)]}], ids=str
+)
+@pytest.mark.parametrize("groups", [{"group_size": 64}, {"misfit": "pad"}], ids=str)
+def test_a_scheme_without_groups_refuses_them(options: dict[str, object], groups: dict[str, object]):
+    with pytest.raises(ConfigurationError, match=f"{next(iter(groups))}: the scheme that is meant, .*, has no groups"):
+        quantize(WIDE, **options, **groups)
+
+
+def test_a_scheme_that_is_named_has_its_own_options():
+    with pytest.raises(ConfigurationError, match="says it all: leave out bits, dynamic, group_size and misfit"):
+        quantize(WIDE, scheme="int4-weight-only", misfit="pad")
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"a.weight": torch.zeros(4, 4), "epoch": 3}, "a dict whose 'epoch' is of type int, not a tensor$"),
+        ({"model": {}, "epoch": 1}, "'model' is of type dict, not a tensor; the state_dict may be its 'model' alone$"),
+        (3, "got int$"),
+        ({}, "nothing of the state_dict would be quantized: it has no tensors$"),
+    ],
+    ids=str,
+)
+def test_what_is_no_state_dict_is_refused_with_the_reason(weights: object, said: str):
+    with pytest.raises(ConfigurationError, match=said):
+        quantize(weights, bits=8)
+
+
+@BOTH
+def test_types_that_the_model_has_not_are_refused_with_those_that_it_has(function: Function):
+    with pytest.raises(
+        ConfigurationError, match=r"Conv2d' matches .*layer_types.*; the types there are: Linear, ReLU$"
+    ):
+        function(mlp(), rows(), layer_types=[nn.Conv2d])
+
+
+@BOTH
+def test_arrays_are_refused_with_how_to_make_tensors_of_them(function: Function):
+    arrays = [row.numpy() for row in rows()]
+    for data in (arrays, arrays[0]):
+        with pytest.raises(CalibrationError, match=r"torch\.from_numpy"):
+            function(mlp(), data)
+    function(mlp(), arrays, batch_fn=torch.from_numpy)

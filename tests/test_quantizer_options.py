@@ -39,6 +39,28 @@ def test_an_unknown_observer_is_refused_when_planning_whatever_the_scheme_needs(
         Quantizer(scheme, observer="minmaks", exclude=kept).plan(mlp())
 
 
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"scheme": "int8-statik"}, "int8-static"),
+        ({"observer": "minmaks"}, "minmax"),
+        ({"kernel": "fbgem"}, "fbgemm"),
+        ({"validators": ["sqrn"]}, "sqnr"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(options: Mapping[str, object], meant: str):
+    with pytest.raises(UnknownPluginError, match=rf"; did you mean '{meant}'\?$"):
+        Quantizer(**options).plan(mlp())
+
+
+def test_an_override_that_is_a_scheme_alone_is_refused_with_how_to_say_it():
+    with pytest.raises(ConfigurationError, match=r'a scheme is asked for as {"scheme": "int8-dynamic"}$'):
+        Quantizer(overrides={"0": "int8-dynamic"})
+    with pytest.raises(ConfigurationError, match=r"did you mean 'float'\?$"):
+        Quantizer(overrides={"0": "flaot"})
+
+
 def test_a_file_is_loaded_by_a_quantizer_whose_other_names_are_unknown(tmp_path: Path):
     model = mlp()
     quantize(model, rows()).save(tmp_path / "model.safetensors")

@@ -108,6 +108,7 @@ class Components:
             message = (
                 f"no source reads calibration data of type {type(data).__name__}; there are: "
                 f"{', '.join(names) or 'none'}. Give a DataLoader, a list of tensors or any iterable of batches"
+                f"{'; torch.from_numpy makes a tensor of an array' if hasattr(data, '__array__') else ''}"
             )
             raise CalibrationError("\n  ".join([message, *self.manager.unused()]))
         if len(accepting) > 1:

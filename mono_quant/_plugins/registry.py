@@ -9,6 +9,7 @@ from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.trace import log
 from mono_quant.errors import PluginConflictError, UnknownPluginError
 from mono_quant.plugin_api.specs import ComponentSpec
+from mono_quant.recipe import did_you_mean
 
 __all__ = ["Registered", "Registry"]
 
@@ -80,4 +81,5 @@ class Registry(Generic[SpecT]):
             f"there are: {known}" if known else f"no {self.kind} is registered at all: reinstall mono-quant"
         )
         message += ". Others come with the distributions that provide them, see `monoquant plugins`"
+        message += did_you_mean(name, self.names())
         return "\n  ".join([message, *self._unused()])

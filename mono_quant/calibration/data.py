@@ -58,6 +58,7 @@ def as_batch(item: object, what: str = "a calibration batch") -> Batch:
     message = (
         f"{what} must be a tensor, (input, target), a mapping of keyword arguments or a mono_quant Batch, "
         f"got {describe(item)}; give batch_fn= to turn your items into one of these"
+        f"{', for arrays batch_fn=torch.from_numpy' if hasattr(item, '__array__') else ''}"
     )
     raise CalibrationError(message)
 

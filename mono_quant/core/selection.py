@@ -70,6 +70,12 @@ def refuse_unmatched(model: nn.Module, patterns: Iterable[str]) -> None:
     }
     for pattern in patterns:
         if not any(matches(pattern, name, module) for name, module in layers.items()):
+            if pattern.startswith("type:"):
+                types = ", ".join(dict.fromkeys(type(module).__name__ for module in layers.values()))
+                raise ConfigurationError(
+                    f"{pattern!r} matches no layer of the model (it is a class in layer_types or skip_types, or a "
+                    f"pattern); the types there are: {types}"
+                )
             names = ", ".join(
                 name or f"(the model itself, a {type(module).__name__})" for name, module in layers.items()
             )

@@ -31,7 +31,18 @@ def _detect_input_format(model: object) -> Literal["module", "state_dict", "path
         return "state_dict"
     if isinstance(model, str | Path):
         return "path"
-    raise ConfigurationError(f"a model is an nn.Module, a state_dict or the path of a file, got {type(model).__name__}")
+    raise ConfigurationError(f"a model is an nn.Module, a state_dict or the path of a file, got {_shown(model)}")
+
+
+def _shown(model: object) -> str:
+    """The type; of a mapping the first entry that makes it no ``state_dict``."""
+    name = type(model).__name__
+    entries = model.items() if isinstance(model, Mapping) else ()
+    for key, value in entries:
+        if not isinstance(value, Tensor):
+            nested = f"; the state_dict may be its {key!r} alone" if isinstance(value, Mapping) else ""
+            return f"a {name} whose {key!r} is of type {type(value).__name__}, not a tensor{nested}"
+    return name
 
 
 def _validate_model(model: object) -> None:

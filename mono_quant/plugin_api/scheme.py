@@ -30,7 +30,11 @@ class Scheme(ABC):
             weight: on ``meta``: its dtype and shape alone.
         """
         del name, weight
-        return Keep(f"{type(self).__name__} quantizes the layers of a model and cannot work on a checkpoint alone")
+        own = getattr(self, "name", type(self).__name__)
+        return Keep(
+            f"{own} quantizes the layers of a model and cannot work on a checkpoint alone: take a scheme for weights, "
+            "such as int8-weight-only (on the command line --scheme int8-weight-only)"
+        )
 
     @abstractmethod
     def convert(self, module: nn.Module, plan: LayerPlan, statistics: Mapping[str, Observer]) -> nn.Module:

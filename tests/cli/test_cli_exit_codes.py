@@ -36,6 +36,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("quantize --output made.pt", 2, "give --model"),
         ("plan", 2, "give --model"),
         ("plan --weights other.safetensors", 2, "nothing of other.safetensors"),
+        ("quantize --weights other.safetensors --output made.pt", 2, "--scheme int8-weight-only"),
         ("plan --weights missing.safetensors --scheme int8-weight-only", 3, "missing.safetensors"),
         ("nonsense", 2, "nonsense"),
         ("", 2, "COMMAND"),
