@@ -12,8 +12,9 @@ import pytest
 from doc_pages import DOCS, PAGES, REPOSITORY
 
 import mono_quant
-from mono_quant import calibration, core, errors, io, modules, plugin_api, testing
+from mono_quant import Quantizer, calibration, core, errors, io, modules, plugin_api, testing
 from mono_quant.cli import main
+from mono_quant.demo import calibration_data, demo_model
 from mono_quant.io.manifest import Manifest
 from mono_quant.plugin_api import hookspecs
 from mono_quant.scaffold import KINDS
@@ -148,6 +149,22 @@ def test_there_is_a_how_to_for_every_kind_that_shows_its_template(kind: str):
 def test_the_testing_reference_names_every_part_of_a_suite(suite: str):
     own = {name for name in vars(getattr(testing, suite)) if not name.startswith(("_", "test_"))}
     assert own | {suite} <= named_in("testing.md")
+
+
+def test_the_tutorial_shows_the_report_and_the_plan_of_its_model_as_they_are():
+    shown = [block.body for block in doc_pages.blocks(DOCS / "tutorial" / "first-model.md") if block.info == "text"]
+    result = Quantizer().quantize(demo_model(), calibration_data())
+    assert shown == [
+        "".join(f"{line}\n" for line in str(Quantizer().plan(demo_model())).splitlines()[:4]),
+        _without_times(f"{result}\n", like=shown[1]),
+    ]
+
+
+def _without_times(report: str, like: str) -> str:
+    """The report with another's line of the speed, and without the warning that may come of it."""
+    (speed,) = re.findall("^speed .*\n", like, re.MULTILINE)
+    report = re.sub("^warning    the quantized model is slower .*\n", "", report, flags=re.MULTILINE)
+    return re.sub(r"^speed      [\d.]+ ms -> [\d.]+ ms a batch, .*\n", speed, report, flags=re.MULTILINE)
 
 
 def test_at_most_two_blocks_do_not_run_and_each_says_why():
