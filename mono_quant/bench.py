@@ -7,12 +7,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from mono_quant.calibration.runner import call, evaluating
-from mono_quant.core.latency import alternate
 from mono_quant.core.tensors import iter_tensors, map_tensors
 from mono_quant.errors import CalibrationError
 from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api import Batch
+from mono_quant.summary import measure_latency
 
 __all__ = ["Timing", "resized", "time_models"]
 
@@ -52,28 +51,21 @@ def time_models(
         CalibrationError: when the batch has no rows, or a model does not run on it.
     """
     timings = []
-    with evaluating(model, quantized):
-        for size in tuple(batch_sizes) or (_rows(batch),):
-            layers = [module for module in quantized.modules() if isinstance(module, QuantizedModule)]
-            for layer in layers:
-                layer.repack()
-            sized = resized(batch, size)
-            float_ms, quantized_ms = alternate(
-                lambda one: call(model, one, "a timed batch"),
-                lambda one: call(quantized, one, "a timed batch"),
-                sized.clone,
-                budget_s=budget_s,
+    for size in tuple(batch_sizes) or (_rows(batch),):
+        layers = [module for module in quantized.modules() if isinstance(module, QuantizedModule)]
+        for layer in layers:
+            layer.repack()
+        float_ms, quantized_ms = measure_latency(model, quantized, resized(batch, size), budget_s=budget_s)
+        kernels = Counter(name for layer in layers for name in layer.kernels_in_use)
+        timings.append(
+            Timing(
+                batch_size=size,
+                float_ms=float_ms,
+                quantized_ms=quantized_ms,
+                speedup=float_ms / quantized_ms,
+                kernels=dict(kernels.most_common()),
             )
-            kernels = Counter(name for layer in layers for name in layer.kernels_in_use)
-            timings.append(
-                Timing(
-                    batch_size=size,
-                    float_ms=float_ms,
-                    quantized_ms=quantized_ms,
-                    speedup=float_ms / quantized_ms,
-                    kernels=dict(kernels.most_common()),
-                )
-            )
+        )
     return timings
 
 

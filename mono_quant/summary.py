@@ -7,8 +7,10 @@ from torch import nn
 
 from mono_quant.advice import advise
 from mono_quant.calibration.runner import call, evaluating
+from mono_quant.calibration.state import restoring
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.latency import alternate
+from mono_quant.core.originals import Writes
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.fingerprint import fingerprint
 from mono_quant.io.manifest import CalibrationRecord, Manifest
@@ -86,13 +88,35 @@ def make_manifest(
     )
 
 
-def measure_latency(model: nn.Module, quantized: nn.Module, batch: Batch) -> tuple[float, float]:
-    """Median milliseconds of a batch in either model, run in turn."""
-    with evaluating(model, quantized):
+def measure_latency(
+    model: nn.Module, quantized: nn.Module, batch: Batch, *, budget_s: float = 1.0
+) -> tuple[float, float]:
+    """Median milliseconds of a batch in either model, run in turn; each run begins from the same state.
+
+    Args:
+        model: the float model.
+        quantized: the quantized one.
+        batch: a real batch.
+        budget_s: as in `alternate`.
+
+    Raises:
+        CalibrationError: when a model does not run on it.
+    """
+    with evaluating(model, quantized), restoring(model) as state, restoring(quantized) as its_state:
+        with Writes(state.originals, its_state.originals):  # a run that is not timed shows what the others write into
+            call(model, batch.clone(), "a timed batch")
+            call(quantized, batch.clone(), "a timed batch")
+
+        def restored() -> Batch:
+            state.restore()
+            its_state.restore()
+            return batch.clone()
+
         return alternate(
             lambda one: call(model, one, "a timed batch"),
             lambda one: call(quantized, one, "a timed batch"),
-            batch.clone,
+            restored,
+            budget_s=budget_s,
         )
 
 

@@ -14,6 +14,8 @@ from torch.overrides import BaseTorchFunctionMode
 
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
+from mono_quant.calibration.state import restoring
+from mono_quant.core.originals import Writes
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
@@ -39,7 +41,7 @@ def run_calibration(
     """Run the model over its calibration data while each observer watches the input of one module.
 
     Args:
-        model: run in eval mode, without gradients; its training mode is restored.
+        model: run in eval mode, without gradients; afterwards it is as it was, see `State`.
         calibration_data: a DataLoader, a list of tensors or any iterable of batches; streamed.
         observers: module name → observer of that module's first input.
         num_samples: how many batches to draw at most. 100 to 200 are usually enough.
@@ -102,12 +104,13 @@ def feed(
     first: Batch | None = None
     count = 0
     position = _Position()
-    with evaluating(model), _observing(model, observers, position):
+    with evaluating(model), restoring(model) as state, _observing(model, observers, position):
         for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
             position.batch = count
             with ExitStack() as stack:
                 if watch is not None:
                     stack.enter_context(watch.batch())
+                stack.enter_context(Writes(state.originals))
                 output = call(model, batch, f"calibration batch {count}")
             del (
                 output

@@ -53,8 +53,8 @@ class DataFlowRecorder:
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         modules = dict(model.named_modules())
-        self._watched = {name: modules[name] for name in names}
         # A scripted module runs outside Python: what happens in it cannot be seen, so nothing is concluded at all.
+        self._watched = {name: modules[name] for name in names if not isinstance(modules[name], torch.jit.ScriptModule)}
         self._is_opaque = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
         self._consumer: dict[str, str | None] = {}
         self._ndim: dict[str, int | None] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["iter_tensors", "map_tensors", "same_bits", "versions"]
+__all__ = ["is_plain", "iter_tensors", "map_tensors", "same_bits", "versions"]
 
 _SCALARS = (bool, int, float, str, type(None), torch.dtype, torch.device)
 _SEQUENCES = (list, tuple, set, frozenset)
@@ -45,6 +45,12 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:  # noq
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_tensors(function, inner) for inner in value))
     return value
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's elements are those in its memory, at its strides."""
+    is_dense = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_nested)
+    return is_dense and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def same_bits(x: Tensor, y: Tensor) -> bool:

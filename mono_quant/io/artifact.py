@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.surgery import copy_with
+from mono_quant.core.tensors import is_plain
 from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.io.scales import refuse_impossible_scales
-from mono_quant.io.storable import is_plain
 from mono_quant.modules import QuantizedModule, leave_fast_paths
 from mono_quant.plugin_api.algorithm import Algorithm
 from mono_quant.plugin_api.artifact import Artifact

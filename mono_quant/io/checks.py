@@ -4,14 +4,15 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mono_quant.calibration.runner import call, evaluating
+from mono_quant.calibration.state import restoring
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import channels_of, decode_channels
+from mono_quant.core.originals import Writes
 from mono_quant.core.qtypes import INT8, UINT8
 from mono_quant.core.sqnr import energy, ratio_db, sum_sqnr_db
 from mono_quant.core.surgery import copy_with
@@ -62,8 +63,7 @@ class SqnrValidator(Validator):
     def _output(self, context: ValidationContext) -> ValidationFinding:
         if context.batch is None:
             return _skipped("output-sqnr", "no calibration batch to run the models on")
-        expected = list(iter_tensors(run_once(context.original, context.batch)))
-        actual = list(iter_tensors(run_once(context.quantized, context.batch)))
+        expected, actual = (run_once(model, context.batch) for model in (context.original, context.quantized))
         if [x.shape for x in expected] != [y.shape for y in actual]:
             message = "the quantized model's output holds other tensors than the float model's"
             return ValidationFinding(name="output-sqnr", status="failed", unit="dB", message=message)
@@ -167,14 +167,16 @@ def _energies(module: QuantizedModule, original: nn.Module | None) -> Iterator[t
             yield energy(floats[block], decode_channels(stored, spec, block))
 
 
-def run_once(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 - whatever the model returns
-    """The model's output in eval mode, without gradients, random numbers the same in each call.
+def run_once(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """The tensors of the model's output in eval mode, without gradients, random numbers the same in each call.
 
-    It gets a copy of the batch, since a model may write into its inputs.
+    It gets a copy of the batch, since a model may write into its inputs, and is afterwards as it was before.
     """
-    with evaluating(model), torch.random.fork_rng(devices=[]):
+    with evaluating(model), restoring(model) as state, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return call(model, batch.clone(), "the calibration batch kept for validation")
+        with Writes(state.originals):
+            output = call(model, batch.clone(), "the calibration batch kept for validation")
+        return [x.clone() if state.originals.share_memory_with(x) else x for x in iter_tensors(output)]
 
 
 def _without_common_infinities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +247,7 @@ def _load_run_error(context: ValidationContext) -> str:
 
 
 def _has_comparable_output(context: ValidationContext) -> bool:
-    return context.batch is not None and any(True for _ in iter_tensors(run_once(context.quantized, context.batch)))
+    return context.batch is not None and bool(run_once(context.quantized, context.batch))
 
 
 def _tensor_difference(context: ValidationContext, path: Path) -> str:
@@ -259,7 +261,7 @@ def _tensor_difference(context: ValidationContext, path: Path) -> str:
 def _output_difference(context: ValidationContext, path: Path) -> str:
     if context.batch is None:
         return ""
-    expected = list(iter_tensors(run_once(context.quantized, context.batch)))
+    expected = run_once(context.quantized, context.batch)
     for module in context.quantized.modules():
         if isinstance(module, QuantizedModule):
             module.repack()  # the packed weights of two models need not be in memory at once
@@ -274,5 +276,5 @@ def _output_difference(context: ValidationContext, path: Path) -> str:
 
 
 def _gives(model: nn.Module, batch: Batch, expected: Sequence[Tensor]) -> bool:
-    actual = list(iter_tensors(run_once(model, batch)))
+    actual = run_once(model, batch)
     return len(expected) == len(actual) and all(map(same_bits, expected, actual))

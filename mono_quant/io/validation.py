@@ -9,7 +9,9 @@ import attrs
 from torch import Tensor, nn
 
 from mono_quant._user_line import level_of_the_user
+from mono_quant.calibration.state import restoring
 from mono_quant.config import OnFailure
+from mono_quant.core.originals import Writes
 from mono_quant.core.sqnr import sqnr_db
 from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ArtifactError, ConfigurationError, QuantizationWarning, ValidationError
@@ -92,8 +94,16 @@ class ValidationResult:
 
 
 def run_validators(validators: Iterable[Validator], context: ValidationContext) -> ValidationResult:
-    """Run them in order on one context."""
-    return ValidationResult.of([finding for validator in validators for finding in validator.validate(context)])
+    """Run them in order on one context. Each finds both models as they were before the others ran them."""
+    findings: list[ValidationFinding] = []
+    for validator in validators:
+        with (
+            restoring(context.original) as state,
+            restoring(context.quantized) as its_state,
+            Writes(state.originals, its_state.originals),
+        ):
+            findings += validator.validate(context)
+    return ValidationResult.of(findings)
 
 
 def report_failures(result: ValidationResult, on_failure: OnFailure) -> None:

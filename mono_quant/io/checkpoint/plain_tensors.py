@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from mono_quant.core.tensors import is_plain
 from mono_quant.errors import ArtifactError
-from mono_quant.io.storable import is_plain
 
 __all__ = ["find_ties", "plain_tensors"]
 
