@@ -183,11 +183,16 @@ def test_a_model_that_writes_into_its_input_is_judged_on_the_data_as_it_was():
             self.fc = nn.Linear(FEATURES, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.fc(x.mul_(0.5).add_(1))
+            return self.fc(x.mul_(4))
 
-    result = quantize(Normalizing(), rows())
+    model, batches = Normalizing(), rows()
+    drawn = [batch.clone() for batch in batches]
+    result = quantize(model, batches)
+    expected, actual = (run(m, batches[0].clone()) for m in (model, result.model))
     assert result.validation.load_test_passed
+    assert result.info.sqnr_db == pytest.approx(sqnr(expected, actual), abs=0.1)
     assert result.info.sqnr_db > ENOUGH_DB
+    assert all(map(torch.equal, batches, drawn))
 
 
 def test_masked_outputs_that_are_infinite_in_both_models_do_not_count():

@@ -15,7 +15,8 @@ from torch.overrides import BaseTorchFunctionMode
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
-from mono_quant.core.originals import Writes
+from mono_quant.core.originals import Originals, Writes
+from mono_quant.core.tensors import iter_tensors
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
@@ -91,7 +92,7 @@ def feed(
         watch: gives a context manager for each forward pass.
 
     Returns:
-        How many batches ran, and the first of them.
+        How many batches ran, and a copy of the first of them.
 
     Raises:
         CalibrationError: when no batch came, or one did not fit.
@@ -107,15 +108,20 @@ def feed(
     with evaluating(model), restoring(model) as state, _observing(model, observers, position):
         for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
             position.batch = count
+            if first is None:
+                first = batch.clone()  # before the model, or a generator that uses one tensor again, writes into it
             with ExitStack() as stack:
+                inputs = Originals(
+                    {str(i): tensor for i, tensor in enumerate(iter_tensors((batch.args, batch.kwargs)))}
+                )
+                stack.callback(inputs.restore)
                 if watch is not None:
                     stack.enter_context(watch.batch())
-                stack.enter_context(Writes(state.originals))
+                stack.enter_context(Writes(state.originals, inputs))
                 output = call(model, batch, f"calibration batch {count}")
             del (
                 output
             )  # held until the watch ended: a tensor that outlives the pass is one that the model returned or kept
-            first = first or batch
             count += 1
     if first is None:
         raise CalibrationError("the calibration data is empty: give at least one batch that the model can run on")

@@ -11,7 +11,7 @@ from mono_quant.calibration import run_calibration
 from mono_quant.calibration.runner import feed
 from mono_quant.core.granularity import PerChannel
 from mono_quant.core.observers import MinMaxObserver
-from mono_quant.errors import ConfigurationError
+from mono_quant.errors import CalibrationError, ConfigurationError
 from mono_quant.plugin_api import Batch
 
 
@@ -138,8 +138,9 @@ def test_batches_are_let_go_when_they_have_run():
 
 def test_feeding_tells_how_many_batches_ran_and_gives_the_first():
     batches = [Batch(args=(torch.randn(2, 10),)) for _ in range(5)]
-    told = feed(two_layers(), iter(batches), {}, num_samples=3, show_progress=None, length=None)
-    assert told == (3, batches[0])
+    count, first = feed(two_layers(), iter(batches), {}, num_samples=3, show_progress=None, length=None)
+    assert count == 3
+    assert torch.equal(*first.args, *batches[0].args)
 
 
 @pytest.mark.parametrize("num_samples", [0, -1])
@@ -185,3 +186,53 @@ def test_gradients_of_the_model_are_untouched():
     run_calibration(model, [torch.randn(2, 10)], {"0": MinMaxObserver()})
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
     assert all(p.requires_grad for p in model.parameters())
+
+
+class Doubling(nn.Module):
+    """Writes into its inputs, but for the first call."""
+
+    def __init__(self, *, from_call: int) -> None:
+        super().__init__()
+        self.calls, self.from_call = 0, from_call
+        self.inner = nn.Identity()
+
+    def forward(self, x: Tensor, *, more: list[Tensor]) -> Tensor:
+        self.calls += 1
+        if self.calls > self.from_call:
+            x.mul_(2)
+            more[0][0].zero_()
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("from_call", [0, 1])
+def test_the_callers_batches_are_as_they_were_when_the_model_writes_into_them(from_call: int):
+    batches = [Batch((torch.ones(2, 3),), {"more": [torch.ones(2)]}) for _ in range(3)]
+    observers = {"inner": MinMaxObserver()}
+    count, first = feed(
+        Doubling(from_call=from_call), iter(batches), observers, num_samples=9, show_progress=None, length=None
+    )
+    assert count == 3
+    assert observers["inner"].max_val == 2
+    for batch in (first, *batches):
+        assert batch.args[0].unique().tolist() == batch.kwargs["more"][0].unique().tolist() == [1]
+
+
+def test_the_callers_batch_is_as_it_was_when_the_model_fails_after_writing_into_it():
+    class Failing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ArithmeticError(x.mul_(2))
+
+    x = torch.ones(3)
+    with pytest.raises(CalibrationError):
+        run_calibration(Failing(), [x])
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_the_first_batch_is_kept_as_it_was_when_a_generator_fills_one_tensor_again_and_again():
+    def refilled() -> Iterator[Batch]:
+        x = torch.zeros(2, 10)
+        for number in range(3):
+            yield Batch((x.fill_(number),))
+
+    _, first = feed(two_layers(), refilled(), {}, num_samples=9, show_progress=None, length=None)
+    assert not first.args[0].any()
