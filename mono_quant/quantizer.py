@@ -15,7 +15,7 @@ from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.config import OnFailure, QuantizationConfig
-from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.core.dataflow import PRECISION_READS, DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import connected, make_plan, refuse_empty, settle
 from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
@@ -248,7 +248,7 @@ class Quantizer:
             watch=recorder,
         )
         read_outside = {
-            name: Keep(f"its weight is also read by {reader}, outside the layer")
+            name: Keep(_why_read(reader))
             for name, reader in recorder.outside_reads.items()
             if name in plan.layers and plan.layers[name].input is not None
         }
@@ -328,6 +328,16 @@ class Quantizer:
         """Write into the model how it was made, for the file that it may be saved in."""
         manifest = make_manifest(run, self.config, validation=validation, versions=self.components.versions)
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
+
+
+def _why_read(reader: str) -> str:
+    """Why a layer stays in float of which the torch function ``reader`` read a tensor, while the layer did not run."""
+    if reader not in PRECISION_READS:
+        return f"its weight is also read by {reader}, outside the layer"
+    return (
+        f"{reader} of its weight is read outside the layer, as in x.to(layer.weight.dtype), and would be that of int8 "
+        "codes: read that of an input, or override its scheme with one for weights alone, whose weights read as float"
+    )
 
 
 def _with_tensors(modules: Mapping[str, nn.Module], plan: Plan) -> list[str]:

@@ -120,7 +120,25 @@ def test_a_weight_whose_dtype_is_asked_for_keeps_the_layer_in_float():
             return self.b(self.a(x.to(self.a.weight.dtype)))
 
     result = quantize(Casting(), rows())
-    assert result.info.skipped_layers == {"a": "its weight is also read by dtype, outside the layer"}
+    assert list(result.info.skipped_layers) == ["a"]
+    assert result.info.skipped_layers["a"].startswith("dtype of its weight is read outside the layer, as in x.to(")
+    insisting = quantize(Casting(), rows(), overrides={"a": {"scheme": "int8-weight-only"}})
+    assert insisting.info.selected_layers == ("a", "b")
+
+
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_a_model_that_finds_its_dtype_through_its_parameters_is_quantized_whole(scheme: str):
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x.to(next(self.parameters()).dtype)))
+
+    result = quantize(Cast(), rows(), scheme=scheme)
+    assert result.info.selected_layers == ("a", "b")
+    assert result.info.sqnr_db > 25
 
 
 class TiedTable(nn.Module):

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from mono_quant.core.tensors import iter_tensors
 
-__all__ = ["DataFlowRecorder"]
+__all__ = ["PRECISION_READS", "DataFlowRecorder"]
 
 _PROPERTIES = (
     "device dtype grad_fn is_cpu is_cuda is_leaf is_meta is_nested is_quantized is_sparse itemsize layout names nbytes "
@@ -39,6 +39,9 @@ _PRECISION = frozenset(
     + [Tensor.element_size, Tensor.is_floating_point, torch.is_floating_point]
 )
 """Those whose answer changes when a weight is quantized: ``x.to(self.fc.weight.dtype)`` would then give integers."""
+
+PRECISION_READS = frozenset(["dtype", "itemsize", "nbytes", "element_size", "is_floating_point"])
+"""Their names in `DataFlowRecorder.outside_reads`."""
 
 _OUTSIDE = "something outside the watched modules"
 
@@ -66,7 +69,10 @@ class DataFlowRecorder:
             for tensor in (*module.parameters(), *module.buffers()):
                 self._insiders[id(tensor)].add(name)
         self.outside_reads: dict[str, str] = {}
-        """Watched module → the torch function that read one of its tensors while the module was not running."""
+        """Watched module → the torch function that read one of its tensors while the module was not running.
+
+        Not the precision of a float32 parameter that came from ``parameters()``: the quantized layer has float32 ones.
+        """
 
     def only_consumer(self, name: str) -> str | None:
         """The one watched module that received this module's output, unchanged and alone, in every batch.
@@ -90,6 +96,7 @@ class DataFlowRecorder:
                 after = module.register_forward_hook(pass_.leaving(name), always_call=True)
                 stack.callback(before.remove)
                 stack.callback(after.remove)
+                stack.enter_context(pass_.telling_lists_from_names(module))
             stack.enter_context(pass_)
             yield
         for name in self._watched:
@@ -113,6 +120,8 @@ class _Pass(TorchFunctionMode):
         self._calls: dict[str, int] = defaultdict(int)
         self._outputs: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._consumers: dict[str, list[str]] = defaultdict(list)
+        self._listed: set[int] = set()
+        self._named: set[int] = set()
 
     def only_consumer(self, name: str) -> str | None:
         """The watched module that alone received the output of ``name``, both called once, and nothing keeps it."""
@@ -149,6 +158,31 @@ class _Pass(TorchFunctionMode):
 
         return hook
 
+    @contextmanager
+    def telling_lists_from_names(self, module: nn.Module) -> Iterator[None]:
+        """Note how the parameters of a module are come by: ``module.weight``, or among others from ``parameters()``."""
+        parameters = module._parameters  # noqa: SLF001 - both ways lead through this table, and no public hook does
+        noting = _Parameters(parameters, listed=self._listed.add, named=self._fetched)
+        vars(module)["_parameters"] = noting
+        try:
+            yield
+        finally:
+            parameters.clear()
+            parameters.update(noting)
+            vars(module)["_parameters"] = parameters
+
+    def _fetched(self, key: int) -> None:
+        if not self._is_inside(key):
+            self._named.add(key)
+
+    def _is_inside(self, key: int) -> bool:
+        """Whether the module that is running has the tensor of this identity."""
+        return self._reader in self._insiders.get(key, ())
+
+    @property
+    def _reader(self) -> str:
+        return self._running[-1] if self._running else _OUTSIDE
+
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401 - whatever the function returns
@@ -156,15 +190,19 @@ class _Pass(TorchFunctionMode):
         del types
         kwargs = kwargs or {}
         if func not in _METADATA or func in _PRECISION:
-            reader = self._running[-1] if self._running else _OUTSIDE
             tensors = list(iter_tensors((args, kwargs)))
             if func not in _METADATA:
-                self._note(reader, tensors)
+                self._note(self._reader, tensors)
             for tensor in tensors:
-                owners = self._owners.get(id(tensor), ())
-                for owner in owners if reader not in self._insiders[id(tensor)] else ():
-                    self._outside_reads.setdefault(owner, _name(func))
+                if not self._is_inside(id(tensor)) and not (func in _PRECISION and self._stays_float32(tensor)):
+                    for owner in self._owners.get(id(tensor), ()):
+                        self._outside_reads.setdefault(owner, _name(func))
         return func(*args, **kwargs)
+
+    def _stays_float32(self, tensor: Tensor) -> bool:
+        """Whether what is asked of this parameter would be asked of a float32 scale once its layer is quantized."""
+        is_from_a_list = id(tensor) in self._listed and id(tensor) not in self._named
+        return is_from_a_list and tensor.dtype == torch.float32
 
     def _note(self, consumer: str, *values: object) -> None:
         """One more consumer of each watched output in ``values``, but for a running module that reads its own input."""
@@ -175,6 +213,27 @@ class _Pass(TorchFunctionMode):
                 consumers = self._consumers[known[1]]
                 if not (is_running and consumer in consumers):
                     consumers.append(consumer)
+
+
+class _Parameters(dict[str, nn.Parameter | None]):
+    """A module's table of parameters that tells, by identity, which are fetched by name and which are listed."""
+
+    def __init__(
+        self, table: Mapping[str, nn.Parameter | None], *, listed: Callable[[int], None], named: Callable[[int], None]
+    ) -> None:
+        super().__init__(table)
+        self._listed = listed
+        self._named = named
+
+    def __getitem__(self, name: str) -> nn.Parameter | None:
+        parameter = super().__getitem__(name)
+        self._named(id(parameter))
+        return parameter
+
+    def items(self) -> Any:  # noqa: ANN401 - the type of a dictionary's view
+        for parameter in self.values():
+            self._listed(id(parameter))
+        return super().items()
 
 
 def _name(func: Callable[..., Any]) -> str:

@@ -76,6 +76,48 @@ def test_reading_the_precision_of_a_weight_is_noted_since_it_will_change(
 @pytest.mark.parametrize(
     "read",
     [
+        lambda layer, y: y.to(next(layer.parameters()).dtype),
+        lambda layer, _: [p.dtype for p in layer.parameters() if p.is_floating_point()],
+        lambda layer, _: sum(p.nbytes for _, p in layer.named_parameters()),
+        lambda layer, y: layer(y).to(next(layer.parameters()).dtype),
+    ],
+)
+def test_the_precision_of_parameters_in_a_list_is_not_noted_since_quantized_layers_list_float32_scales(
+    read: Callable[[nn.Module, Tensor], object],
+):
+    assert outside_reads(TwoLayers(read)) == {}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda layer, y: (list(layer.parameters()), y.to(layer.weight.dtype)),
+        lambda layer, y: y.to(next(layer.parameters()).mean().dtype),
+        lambda layer, y: (next(layer.parameters()).dtype, functional.linear(y, layer.weight)),
+    ],
+)
+def test_a_list_does_not_excuse_what_else_is_read(read: Callable[[nn.Module, Tensor], object]):
+    assert set(outside_reads(TwoLayers(read))) == {"first"}
+
+
+def test_the_precision_of_listed_parameters_that_are_not_float32_is_noted():
+    model = TwoLayers(lambda layer, _: next(layer.parameters()).dtype).double()
+    assert watch(model, [torch.randn(3, 4, dtype=torch.float64)]).outside_reads == {"first": "dtype"}
+
+
+def test_a_parameter_that_a_forward_replaces_is_replaced_after_the_pass_too():
+    def replace(layer: nn.Module, _: Tensor) -> None:
+        layer.bias = nn.Parameter(torch.ones(4))
+
+    model = TwoLayers(replace)
+    watch(model, [torch.randn(3, 4)])
+    assert bool((model.first.bias == 1).all())
+    assert type(model.first._parameters) is dict
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
         lambda layer, y: y.to(layer.weight.device),
         lambda layer, _: layer.weight.shape[0] + layer.bias.numel() + layer.weight.dim(),
         lambda layer, _: layer.in_features,
