@@ -140,7 +140,13 @@ def _weights(layer: LayerPlan) -> int:
 
 def _without_data(run: Run) -> Iterator[str]:
     if run.first is None:
-        yield "no data was given: outputs were not compared, nothing was folded, and the data flow was not watched"
+        text = "no data was given: outputs were not compared, nothing was folded, and the data flow was not watched"
+        if any(layer.input is not None for layer in run.plan.layers.values()):
+            text += (
+                ". A forward that reads layer.weight itself, or its dtype, gets int8 codes and fails, or is wrong, "
+                "when it runs: give calibration_data, one batch is enough to find out"
+            )
+        yield text
 
 
 def _other_kernels(wanted: str, kernels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

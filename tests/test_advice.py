@@ -67,6 +67,11 @@ def test_without_data_it_says_what_was_not_done():
     assert "no data was given" in told(mlp(), None, "int8-weight-only")
 
 
+def test_without_data_it_says_what_can_go_wrong_where_weights_read_as_codes():
+    assert "gets int8 codes" in told(mlp(), None, "int8-dynamic")
+    assert "gets int8 codes" not in told(mlp(), None, "int8-weight-only")
+
+
 def test_a_slow_model_is_not_blamed_on_inputs_that_stay_float():
     said = told(mlp(512), [torch.randn(64, 512)], "int8-weight-only", kernel="reference")
     assert "slower than float here" in said

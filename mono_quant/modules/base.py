@@ -134,7 +134,10 @@ def as_float32(x: Tensor) -> Tensor:
         TypeError: when it holds integers; an output of their dtype would be cut off.
     """
     if not x.is_floating_point():
-        raise TypeError(f"expected a float input, got {x.dtype}")
+        raise TypeError(
+            f"expected a float input, got {x.dtype}. In a quantized layer layer.weight.dtype is that of codes: if "
+            "forward casts to it, quantize with calibration_data (one batch is enough), and that layer stays in float"
+        )
     return x.float()
 
 
