@@ -95,7 +95,7 @@ def feed(
         How many batches ran, and a copy of the first of them.
 
     Raises:
-        CalibrationError: when no batch came, or one did not fit.
+        CalibrationError: when no batch came, none has rows, or one did not fit.
     """
     if num_samples < 1:
         raise ConfigurationError(f"num_samples must be at least 1, got {num_samples}")
@@ -104,6 +104,7 @@ def feed(
     limited = islice(batches, num_samples)
     first: Batch | None = None
     count = 0
+    has_rows = False
     position = _Position()
     with evaluating(model), restoring(model) as state, _observing(model, observers, position):
         for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
@@ -123,9 +124,19 @@ def feed(
                 output
             )  # held until the watch ended: a tensor that outlives the pass is one that the model returned or kept
             count += 1
+            has_rows = has_rows or _has_rows(batch)
     if first is None:
         raise CalibrationError("the calibration data is empty: give at least one batch that the model can run on")
+    if not has_rows:
+        which = "calibration batch 0 has" if count == 1 else f"all calibration batches, 0 to {count - 1}, have"
+        raise CalibrationError(f"{which} no rows: the first is {describe(first)}; give a batch with at least one")
     return count, first
+
+
+def _has_rows(batch: Batch) -> bool:
+    """Whether there is an element in its tensors; a batch without tensors counts as well."""
+    sizes = [x.numel() for x in iter_tensors((batch.args, batch.kwargs)) if x.ndim]
+    return not sizes or any(sizes)
 
 
 def never_ran(observers: Mapping[str, Observer]) -> None:

@@ -67,9 +67,31 @@ def test_layers_that_never_ran_are_named():
         run_calibration(Routed(), [torch.ones(1, 3)], {"often": MinMaxObserver(), "rarely": MinMaxObserver()})
 
 
+@pytest.mark.parametrize(
+    ("count", "which"),
+    [(1, "calibration batch 0 has no rows"), (3, "all calibration batches, 0 to 2, have no rows")],
+)
+def test_batches_without_rows_are_an_error_that_says_so(count: int, which: str):
+    with pytest.raises(CalibrationError, match=rf"{which}: the first is \(float32\[0, 10\]\)"):
+        run_calibration(two_layers(), [torch.empty(0, 10)] * count, {"0": MinMaxObserver()})
+
+
+def test_a_batch_without_rows_among_others_does_no_harm():
+    observers = run_calibration(two_layers(), [torch.empty(0, 10), torch.ones(1, 10)], {"0": MinMaxObserver()})
+    assert observers["0"].max_val == 1
+
+
 def test_a_layer_that_got_only_empty_inputs_never_ran():
-    with pytest.raises(CalibrationError, match="no calibration batch reached '0'"):
-        run_calibration(two_layers(), [torch.empty(0, 10)], {"0": MinMaxObserver()})
+    class Filtering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x[x[:, 0] > 1])
+
+    with pytest.raises(CalibrationError, match="no calibration batch reached 'inner'"):
+        run_calibration(Filtering(), [torch.ones(2, 3)], {"inner": MinMaxObserver()})
 
 
 def test_a_batch_that_does_not_fit_the_signature_is_shown_beside_it():
