@@ -24,7 +24,7 @@ from mono_quant.errors import ConfigurationError
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
-from mono_quant.io.handlers import _validate_model
+from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.modules import QuantizedModule, leave_fast_paths, share_tied
@@ -158,6 +158,7 @@ class Quantizer:
         """
         plan = self.plan(model)
         refuse_empty(plan)
+        _validate_weights(model)
         self.components.prepare()
         run = self._calibrate(model, plan, calibration_data)
         layers, run = self._convert(model, run)
@@ -211,8 +212,9 @@ class Quantizer:
 
         Raises:
             ArtifactError: when the file cannot be read, or does not fit the model.
+            ConfigurationError: when the function fails.
         """
-        skeleton = model if isinstance(model, nn.Module) else model()
+        skeleton = _built(model)
         with naming(path):
             artifact = self.components.format_for(path).load(Path(path))
             with self.components.comparing(artifact.manifest):
