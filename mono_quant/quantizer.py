@@ -13,6 +13,7 @@ from torch import nn
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
+from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import PRECISION_READS, DataFlowRecorder
@@ -138,7 +139,8 @@ class Quantizer:
                 return Keep(f"it has {weights} weights, fewer than min_parameters={config.min_parameters}")
             return decision
 
-        return make_plan(model, decide)
+        with untouched(f"scheme {config.scheme.name!r}, or one of an override,", model):
+            return make_plan(model, decide)
 
     def quantize(
         self, model: nn.Module, calibration_data: Iterable[Any] | None = None, *, inplace: bool = False
@@ -259,8 +261,9 @@ class Quantizer:
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
-        for algorithm in self.components.algorithms:
-            plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, flow)])
+        for wanted, algorithm in zip(self.config.algorithms, self.components.algorithms, strict=True):
+            with untouched(f"algorithm {wanted.name!r}", model):
+                plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, flow)])
         return Run(plan=plan, observers=observers, batches=count, first=first)
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
@@ -278,7 +281,8 @@ class Quantizer:
             if isinstance(decision, Keep):
                 raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
             statistics = {"input": run.observers[name]} if decision.needs_data else {}
-            layers[name] = scheme.convert(layer, decision, statistics)
+            with untouched(f"scheme {decision.scheme!r}, which converts layer {name!r},", layer):
+                layers[name] = scheme.convert(layer, decision, statistics)
             decisions[name] = decision
         share_tied(modules, layers)
         seen: set[int] = set()
@@ -299,7 +303,9 @@ class Quantizer:
         """The float layer that is quantized under a name: the model's own, after the plan's rewrites."""
         changed: dict[str, nn.Module] = {}
         for rewrite in connected(plan.rewrites, name):
-            changed.update(self.components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, **changed}))
+            known = {**modules, **changed}
+            with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
+                changed.update(self.components.algorithm(rewrite.algorithm).apply(rewrite, known))
         return changed.get(name, modules[name])
 
     def _use_kernels(self, model: nn.Module) -> None:

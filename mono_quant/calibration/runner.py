@@ -16,7 +16,7 @@ from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
 from mono_quant.core.originals import Originals, Writes
-from mono_quant.core.tensors import iter_tensors
+from mono_quant.core.tensors import iter_tensors, versions
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
@@ -234,6 +234,7 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
             raise CalibrationError(message)
         if not observer.shows_non_finite and x.numel():
             _refuse_non_finite(torch.aminmax(x.detach()), name, position)
+        before = versions([x])
         try:
             observer.forward(x)
         except Exception as error:  # an observer of somebody else's can raise anything
@@ -241,6 +242,8 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
                 f"calibration batch {position.batch}: observer {type(observer).__name__} of layer "
                 f"{name or '(model)'!r} raised {type(error).__name__}: {error}"
             ) from error
+        if versions([x]) != before:
+            raise PluginError(f"observer {type(observer).__name__} of layer {name!r} wrote into the layer's input")
         if observer.shows_non_finite and (ends := observer.range()) is not None:
             _refuse_non_finite(ends, name, position)
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.originals import Originals
-from mono_quant.errors import CalibrationError
+from mono_quant.core.originals import Originals, Writes
+from mono_quant.errors import CalibrationError, PluginError
 from mono_quant.modules import QuantizedModule
 
-__all__ = ["State", "restoring"]
+__all__ = ["State", "restoring", "untouched"]
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
@@ -70,6 +70,34 @@ def restoring(model: nn.Module) -> Iterator[State]:
             f"{type(model).__name__}.forward wrote into {', '.join(map(repr, lost))} where it could not be seen, as in "
             "another thread: that cannot be undone. Let it leave its tensors alone in eval mode"
         )
+
+
+@contextmanager
+def untouched(who: str, *models: nn.Module) -> Iterator[None]:
+    """Around a plugin's work with models that it must leave as they are: what it wrote into them is put back.
+
+    Args:
+        who: works here, for the message: ``"scheme 'mine'"``.
+        models: whose parameters, buffers and modes are watched, quantized layers and all.
+
+    Raises:
+        PluginError: when it wrote into one of them.
+    """
+    modes = {module: module.training for model in models for module in model.modules()}
+    tensors = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+    originals = [Originals(named) for named in tensors]
+    changed: list[str] = []
+    try:
+        with Writes(*originals):
+            yield
+    finally:
+        changed += [name for one in originals for name in one.changed()]
+        changed += ["training" for module, mode in modes.items() if module.training is not mode][:1]
+        changed += [name for one in originals for name in one.restore()]
+        for module, mode in modes.items():
+            module.training = mode
+    if changed:
+        raise PluginError(f"{who} wrote into {', '.join(map(repr, changed))} of a model that it must leave as it is")
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -53,6 +53,11 @@ class Originals:
         """Whether putting back may change what is in this tensor."""
         return is_plain(tensor) and _memory(tensor) in self._sharing
 
+    def changed(self) -> list[str]:
+        """The names of those that hold other bits, or have other memory, than at first."""
+        saved = {key: not same_bits(*pair) for key, pair in self._saved.items()}
+        return [self._names[key] for key in self._tensors if saved.get(key) or self._is_elsewhere(key)]
+
     def restore(self) -> list[str]:
         """Put everything back, bit for bit.
 
@@ -68,11 +73,15 @@ class Originals:
         seen = {_memory(flat) for flat, _ in self._saved.values()}
         for key, tensor in self._tensors.items():
             alias = self._aliases[key]
-            if tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape:
+            if self._is_elsewhere(key):
                 tensor.data = alias
             elif _memory(alias) not in seen and versions([tensor])[0] != self._versions[key]:
                 lost.append(self._names[key])
         return lost
+
+    def _is_elsewhere(self, key: int) -> bool:
+        tensor, alias = self._tensors[key], self._aliases[key]
+        return tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape
 
 
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]

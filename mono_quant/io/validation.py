@@ -9,7 +9,7 @@ import attrs
 from torch import Tensor, nn
 
 from mono_quant._user_line import level_of_the_user
-from mono_quant.calibration.state import restoring
+from mono_quant.calibration.state import restoring, untouched
 from mono_quant.config import OnFailure
 from mono_quant.core.originals import Writes
 from mono_quant.core.sqnr import sqnr_db
@@ -94,13 +94,19 @@ class ValidationResult:
 
 
 def run_validators(validators: Iterable[Validator], context: ValidationContext) -> ValidationResult:
-    """Run them in order on one context. Each finds both models as they were before the others ran them."""
+    """Run them in order on one context. Each finds both models as they were before the others ran them.
+
+    Raises:
+        PluginError: when one of them wrote into quantized layers, which no run of the models does.
+    """
     findings: list[ValidationFinding] = []
+    layers = [module for module in context.quantized.modules() if isinstance(module, QuantizedModule)]
     for validator in validators:
         with (
             restoring(context.original) as state,
             restoring(context.quantized) as its_state,
             Writes(state.originals, its_state.originals),
+            untouched(f"validator {type(validator).__name__}", *layers),
         ):
             findings += validator.validate(context)
     return ValidationResult.of(findings)

@@ -1,7 +1,7 @@
-"""What the torch that is installed can do, one row of ``docs/reference/torch-versions.md``: ``nox -s versions``.
+"""What the torch that is installed can do: a row of ``docs/reference/torch-versions.md``, by ``nox -s versions``.
 
-``python -m tests.bench.torch_version --junit FILE --rows FOLDER`` reads what pytest found, tries every kernel, quantizes
-a model, and writes ``FOLDER/<version>.json``. ``--page`` writes the page from all rows there instead.
+``python -m tests.bench.torch_version --junit FILE --rows FOLDER`` reads what pytest found, tries every kernel, and
+quantizes a model, and writes ``FOLDER/<version>.json``. ``--page`` writes the page from all rows there instead.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         "",
         "## Kernels",
         "",
-        "What each kernel runs there: layers with quantized inputs, and weights of linear layers by how they are stored.",
+        "What each kernel runs: layers with quantized inputs, and weights of linear layers by how they are stored.",
         "",
     )
     names = list(dict.fromkeys(name for one in rows for name in one["kernels"]))

@@ -10,14 +10,14 @@ import pytest
 
 from mono_quant.testing import ObserverSuite  # noqa: F401 - so that what the planted suites derive from is rewritten
 
-PLANTED = Path(__file__).parent / "planted"
+PLANTED = Path(__file__).parent / "bugs"
 KINDS = sorted(path.stem for path in PLANTED.glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Suite of a planted bug → the tests of it that fail, from one run of all of them."""
-    report = tmp_path_factory.mktemp("planted") / "report.xml"
+    report = tmp_path_factory.mktemp("bugs") / "report.xml"
     files = [str(PLANTED / f"{kind}.py") for kind in KINDS]
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", f"--junitxml={report}"]
     ran = subprocess.run([*command, *files], capture_output=True, text=True, check=False, cwd=PLANTED)  # noqa: S603
@@ -31,7 +31,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def finds() -> list[tuple[str, str]]:
-    modules = [importlib.import_module(f"planted.{kind}") for kind in KINDS]
+    modules = [importlib.import_module(f"bugs.{kind}") for kind in KINDS]
     return [(suite.__name__, test) for module in modules for suite, test in module.FINDS.items()]
 
 
@@ -46,6 +46,6 @@ def test_what_the_bugs_are_planted_in_is_right(suite: str, failures: dict[str, s
 
 
 def test_there_are_many_of_every_kind():
-    counted = {kind: len(importlib.import_module(f"planted.{kind}").FINDS) for kind in KINDS}
+    counted = {kind: len(importlib.import_module(f"bugs.{kind}").FINDS) for kind in KINDS}
     assert sum(counted.values()) >= 25
     assert min(counted.values()) >= 5
