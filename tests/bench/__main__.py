@@ -65,6 +65,7 @@ def main() -> None:
         "memory": {name: measured("memory", name, environment=GIVES_BACK) for name in MODELS},
         "large_checkpoint": measured("large_checkpoint"),
         "imports": measured("imports"),
+        "discovery": measured("discovery"),
     }
     output.write_text(page(results), encoding="utf-8")
     sys.stderr.write(f"written {output}\n")

@@ -119,6 +119,19 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
             f"`import mono_quant` adds {imports['import_ms']:.1f} ms to `import torch`; the first `Quantizer()`, with "
             f"discovery, takes another {imports['first_quantizer_ms']:.0f} ms."
         ),
+        "",
+        "## Discovery",
+        "",
+        (
+            "The first `Quantizer()` of a process, once it is imported, with fake distributions installed that bring an "
+            "observer each; medians of processes in turn."
+        ),
+        "",
+    )
+    discovery = {int(count): ms for count, ms in results["discovery"].items()}
+    yield from table(
+        ("third-party plugins", "ms", "ms more than without"),
+        [(str(count), f"{ms:.1f}", f"{ms - discovery[0]:.1f}") for count, ms in discovery.items()],
     )
 
 
