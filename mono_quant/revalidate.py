@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 from torch import nn
 
-from mono_quant.component import Wanted
+from mono_quant._plugins.manager import PluginManager
+from mono_quant.component import Component, Wanted
 from mono_quant.core.plan import connected
 from mono_quant.errors import CalibrationError
 from mono_quant.io.files import write
@@ -36,7 +37,9 @@ def validate_file(
         path: the file.
         model: the float model that it was made from, with its weights.
         data: calibration data, of which the first batch is drawn; without it outputs are not compared.
-        validators: which checks to run; None for those of the recipe in the file.
+        validators: which checks to run; None for those of the recipe in the file that come with mono_quant or with
+            ``plugins``. Those of other distributions are left out, as ``"skipped"``: a file is not to choose what else
+            runs here, and with which options.
         plugins: as in `Quantizer`.
 
     Raises:
@@ -45,8 +48,10 @@ def validate_file(
     """
     plugins = tuple(plugins)
     manifest = manifest_of(read_artifact(path, plugins), path)
-    config = manifest.config if validators is None else attrs.evolve(manifest.config, validators=tuple(validators))
-    quantizer = Quantizer.from_config(config, plugins=plugins)
+    left_out: list[ValidationFinding] = []
+    if validators is None:
+        validators, left_out = _trusted(manifest.config.validators, plugins)
+    quantizer = Quantizer.from_config(attrs.evolve(manifest.config, validators=tuple(validators)), plugins=plugins)
     quantized = quantizer.load(path, model)
     components = quantizer.components
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -67,7 +72,24 @@ def validate_file(
         load=lambda copy: quantizer.load(copy, model),
     )
     findings = run_validators(components.validators, context).findings
-    return ValidationResult.of([*findings, *_strangers(findings)])
+    return ValidationResult.of([*findings, *_strangers(findings), *left_out])
+
+
+def _trusted(named: Iterable[Component], plugins: Iterable[object]) -> tuple[list[Component], list[ValidationFinding]]:
+    """Of the validators that a file names, those that may run unasked, and a finding for each other one."""
+    registry = PluginManager.with_plugins(plugins).validators
+    taken: list[Component] = []
+    left_out: list[ValidationFinding] = []
+    for one in named:
+        provider = registry.get(one.name).provider
+        if provider.is_builtin or provider.is_explicit:
+            taken.append(one)
+        else:
+            message = (
+                f"the file asks for it, and it comes from {provider}: name it yourself, as validators=[...], to run it"
+            )
+            left_out.append(ValidationFinding(name=one.name, status="skipped", message=message))
+    return taken, left_out
 
 
 def _strangers(findings: Iterable[ValidationFinding]) -> Iterator[ValidationFinding]:

@@ -139,8 +139,11 @@ def test_a_scheme_that_is_named_has_its_own_options():
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ({"a.weight": torch.zeros(4, 4), "epoch": 3}, "a dict whose 'epoch' is of type int, not a tensor$"),
-        ({"model": {}, "epoch": 1}, "'model' is of type dict, not a tensor; the state_dict may be its 'model' alone$"),
+        (
+            {"a.weight": torch.zeros(4, 4), "epoch": 3},
+            "the dict given is no state_dict of tensors alone: 'epoch' is a int; take it out$",
+        ),
+        ({"model": {}, "epoch": 1}, "'model' is a dict; the state_dict may be its 'model' alone$"),
         (3, "got int$"),
         ({}, "nothing of the state_dict would be quantized: it has no tensors$"),
     ],

@@ -21,28 +21,22 @@ def _detect_input_format(model: object) -> Literal["module", "state_dict", "path
     """
     if isinstance(model, nn.Module):
         return "module"
+    if isinstance(model, Mapping) and (why_not := _no_state_dict(model)):
+        raise ConfigurationError(f"the {type(model).__name__} given is no state_dict of tensors alone: {why_not}")
     if isinstance(model, Mapping):
-        for name, value in model.items():
-            if not isinstance(value, Tensor):
-                raise ConfigurationError(
-                    f"the {type(model).__name__} given is no state_dict of tensors alone: {name!r} is a "
-                    f"{type(value).__name__}; take it out"
-                )
         return "state_dict"
     if isinstance(model, str | Path):
         return "path"
-    raise ConfigurationError(f"a model is an nn.Module, a state_dict or the path of a file, got {_shown(model)}")
+    raise ConfigurationError(f"a model is an nn.Module, a state_dict or the path of a file, got {type(model).__name__}")
 
 
-def _shown(model: object) -> str:
-    """The type; of a mapping the first entry that makes it no ``state_dict``."""
-    name = type(model).__name__
-    entries = model.items() if isinstance(model, Mapping) else ()
-    for key, value in entries:
+def _no_state_dict(model: Mapping[object, object]) -> str:
+    """The first entry that is no tensor, and what to do; empty when there is none."""
+    for name, value in model.items():
         if not isinstance(value, Tensor):
-            nested = f"; the state_dict may be its {key!r} alone" if isinstance(value, Mapping) else ""
-            return f"a {name} whose {key!r} is of type {type(value).__name__}, not a tensor{nested}"
-    return name
+            meant = f"; the state_dict may be its {name!r} alone" if isinstance(value, Mapping) else "; take it out"
+            return f"{name!r} is a {type(value).__name__}{meant}"
+    return ""
 
 
 def _validate_model(model: object) -> None:

@@ -9,6 +9,7 @@ import attrs
 from torch import Tensor, nn
 
 from mono_quant._user_line import level_of_the_user
+from mono_quant.calibration.runner import evaluating
 from mono_quant.calibration.state import restoring, untouched
 from mono_quant.config import OnFailure
 from mono_quant.core.originals import Writes
@@ -94,7 +95,7 @@ class ValidationResult:
 
 
 def run_validators(validators: Iterable[Validator], context: ValidationContext) -> ValidationResult:
-    """Run them in order on one context. Each finds both models as they were before the others ran them.
+    """Run them in order on one context. Each finds both models in eval mode, and as they were before the others ran.
 
     Raises:
         PluginError: when one of them wrote into quantized layers, which no run of the models does.
@@ -103,6 +104,7 @@ def run_validators(validators: Iterable[Validator], context: ValidationContext) 
     layers = [module for module in context.quantized.modules() if isinstance(module, QuantizedModule)]
     for validator in validators:
         with (
+            evaluating(context.original, context.quantized),
             restoring(context.original) as state,
             restoring(context.quantized) as its_state,
             Writes(state.originals, its_state.originals),

@@ -123,8 +123,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         "## Discovery",
         "",
         (
-            "The first `Quantizer()` of a process, once it is imported, with fake distributions installed that bring an "
-            "observer each; medians of processes in turn."
+            "The first `Quantizer()` of a process, once it is imported, with fake distributions installed that bring "
+            "an observer each; medians of processes in turn."
         ),
         "",
     )

@@ -1,6 +1,7 @@
 """Sources and kernels are tried without being named; what goes wrong in a third party's must not stop the others."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mono_quant import Batch, Quantizer, hookimpl
 from mono_quant.errors import ConfigurationError, PluginConflictError, PluginError, PluginWarning, QuantizationWarning
 from mono_quant.kernels.select import forget_measurements
 from mono_quant.plugin_api import Source, SourceSpec
+from mono_quant.revalidate import validate_file
 
 SOURCE = """
 from mono_quant import Batch, hookimpl
@@ -205,3 +207,39 @@ def test_two_third_parties_that_claim_one_unasked_name_are_warned_of_and_left_ou
         site.install(f"mono-quant-{name}", code)
     with pytest.warns(PluginWarning, match=rf"{kind} '\w+' is claimed by one .* and two "):
         assert set(run(kernel="reference").values()) == {("reference",)}
+
+
+WRITING_VALIDATOR = """
+from pathlib import Path
+from mono_quant import hookimpl
+from mono_quant.plugin_api import ValidationFinding, Validator, ValidatorSpec
+
+class Writes(Validator):
+    def __init__(self, *, path):
+        self.path = Path(path)
+    def validate(self, context):
+        self.path.write_text("written")
+        return [ValidationFinding(name="writes", status="passed")]
+
+@hookimpl
+def mono_quant_validators():
+    return [ValidatorSpec(name="writes", summary="", factory=Writes)]
+"""
+
+
+def test_a_file_does_not_choose_which_third_party_checks_it(
+    site: Site, model: nn.Module, batches: list[torch.Tensor], tmp_path: Path
+):
+    site.install("mono-quant-writes", WRITING_VALIDATOR)
+    trace, file = tmp_path / "trace", tmp_path / "m.safetensors"
+    wanted = {"name": "writes", "path": str(trace)}
+    Quantizer(validators=["size", wanted]).quantize(model, batches).save(file)
+    trace.unlink()
+    result = validate_file(file, model, batches)
+    found = {finding.name: (finding.status, finding.message) for finding in result.findings}
+    assert not trace.exists()
+    assert "quantized-size" in found
+    assert found["writes"][0] == "skipped"
+    assert "it comes from writes (mono-quant-writes 1.0): name it yourself" in found["writes"][1]
+    validate_file(file, model, batches, validators=[wanted])
+    assert trace.exists()
