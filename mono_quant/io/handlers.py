@@ -32,10 +32,12 @@ def _detect_input_format(model: object) -> Literal["module", "state_dict", "path
 
 def _no_state_dict(model: Mapping[object, object]) -> str:
     """The first entry that is no tensor, and what to do; empty when there is none."""
+    has_tensors = any(isinstance(value, Tensor) for value in model.values())
     for name, value in model.items():
         if not isinstance(value, Tensor):
-            meant = f"; the state_dict may be its {name!r} alone" if isinstance(value, Mapping) else "; take it out"
-            return f"{name!r} is a {type(value).__name__}{meant}"
+            is_around_one = isinstance(value, Mapping) and not has_tensors
+            meant = f"the state_dict may be its {name!r} alone" if is_around_one else "take it out"
+            return f"{name!r} is a {type(value).__name__}; {meant}"
     return ""
 
 
