@@ -26,13 +26,21 @@ def install(session: nox.Session, *what: str, torch: str = TORCH) -> None:
     session.install(*what)
 
 
+def run_tests(session: nox.Session, *options: str, may_fail: bool = False) -> None:
+    """The test suite, in two processes."""
+    session.install("pytest-xdist==3.8.0")
+    # Threads that wait without spinning: several times faster where other work runs beside.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"}
+    codes = [0, 1] if may_fail else [0]
+    session.run("pytest", "-n", "2", *options, *session.posargs, env=environment, success_codes=codes)
+
+
 @nox.session
 @nox.parametrize("torch", [TORCH, *OTHER_TORCH])
 def tests(session: nox.Session, torch: str) -> None:
     """The test suite: ``nox -s "tests(torch='2.14.1')" -- -k name``."""
     install(session, "-e", ".[testing]", torch=torch)
-    # Threads that wait without spinning: several times faster where other work runs beside the tests.
-    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+    run_tests(session)
 
 
 @nox.session(default=False)
@@ -41,7 +49,7 @@ def versions(session: nox.Session, torch: str) -> None:
     """The page docs/reference/torch-versions.md: the test suite and every kernel, with each version of torch."""
     install(session, "-e", ".[testing]", torch=torch)
     rows, junit = HERE / ".nox" / "torch-versions", Path(session.create_tmp()) / "junit.xml"
-    session.run("pytest", "-q", f"--junitxml={junit}", success_codes=[0, 1], env={"OMP_WAIT_POLICY": "PASSIVE"})
+    run_tests(session, "-q", f"--junitxml={junit}", may_fail=True)
     session.run("python", "-m", "tests.bench.torch_version", "--junit", str(junit), "--rows", str(rows))
     session.run("python", "-m", "tests.bench.torch_version", "--page", "--rows", str(rows))
 
@@ -52,7 +60,7 @@ def minimums(session: nox.Session) -> None:
     lowest = [f"{need.split('>=')[0]}=={need.split('>=')[1]}" for need in needs(HERE) if ">=" in need]
     install(session, *lowest)
     session.install("-e", ".[testing]", *lowest)
-    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+    run_tests(session)
 
 
 @nox.session
@@ -91,7 +99,7 @@ def plugins(session: nox.Session) -> None:
 def plugins_vs_core(session: nox.Session) -> None:
     """The test suite with every distribution under ``plugins/`` installed: they change nothing for others."""
     install(session, "-e", ".[testing]", *map(str, DISTRIBUTIONS))
-    session.run("pytest", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+    run_tests(session)
 
 
 @nox.session(default=False)

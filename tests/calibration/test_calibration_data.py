@@ -149,7 +149,7 @@ def test_at_most_so_many_samples_are_kept_as_are_wanted(wanted: int, expected: i
     assert [int(t) for t in limited] == list(range(expected))
 
 
-@pytest.mark.parametrize("data", [[X], (X,), iter([X]), X, DataLoader(Stream())], ids=str)
+@pytest.mark.parametrize("data", [[X], (X,), iter([X]), X, DataLoader(Stream())], ids=lambda data: type(data).__name__)
 def test_the_source_accepts_tensors_and_iterables(data: Any):  # noqa: ANN401
     assert DataLoaderSource().accepts(data)
 

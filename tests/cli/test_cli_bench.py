@@ -107,8 +107,7 @@ def test_both_models_run_in_turn_in_eval_mode_on_fresh_copies_of_the_batch():
     timings = time_models(one, other, Batch((x,)), [4, 8], budget_s=0)
     assert [timing.batch_size for timing in timings] == [4, 8]
     names = [name for name, _ in seen]
-    turn = [*["float"] * 4, *["quantized"] * 4]
-    assert names == turn * (len(names) // len(turn))
+    assert names == ["float", "quantized", *["float"] * 4, *["quantized"] * 4] * 2
     assert all(torch.equal(got, x if len(got) == 4 else torch.cat([x, x])) for _, got in seen)
     assert one.training
     assert other.training

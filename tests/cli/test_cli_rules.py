@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,12 +89,19 @@ def test_every_command_has_help_with_its_own_sentence(monoquant: Commands, name:
     assert ran.err == ""
 
 
-@pytest.mark.parametrize("name", command_names())
-def test_help_is_plain_text_and_explains_every_argument(name: str):
-    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
-    command = commands.choices[name]
+def every_parser(whole: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Those of commands, and of their own commands."""
+    for action in whole._actions:
+        for inner in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield inner
+            yield from every_parser(inner)
+
+
+@pytest.mark.parametrize("command", list(every_parser(parser())), ids=lambda command: command.prog)
+def test_help_is_plain_text_and_explains_every_argument(command: argparse.ArgumentParser):
     assert "`" not in command.format_help()
-    assert [action.dest for action in command._actions if not action.help] == []
+    arguments = [action for action in command._actions if not isinstance(action, argparse._SubParsersAction)]
+    assert [action.dest for action in arguments if not action.help] == []
 
 
 def test_the_parser_is_new_at_each_call_so_that_tools_may_change_it():
