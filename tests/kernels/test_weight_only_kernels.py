@@ -71,7 +71,7 @@ def test_the_strides_of_the_input_do_not_matter(kernel: Kernel, stored: dict[str
         ("dequantize", set(WEIGHT_STORAGE)),
         ("bfloat16-linear", set(WEIGHT_STORAGE) - {"float16"}),
         ("int8pack", {"int8"}),
-        ("int4pack", {"int4", "int4-asymmetric"}),
+        ("int4pack", {"int4", "int4-asymmetric", "int4-wide"}),
     ],
 )
 def test_each_says_yes_to_the_weights_that_it_is_made_for(name: str, runs: set[str]):

@@ -16,7 +16,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "info", help="tell all that is known of a plugin", description=__doc__
     )
-    parser.add_argument("name", help="of a plugin or of a distribution, as `monoquant plugins list` shows them")
+    parser.add_argument("name", help='of a plugin or of a distribution, as "monoquant plugins list" shows them')
     parser.set_defaults(run=_run)
     return parser
 
