@@ -15,14 +15,16 @@ from torch.overrides import BaseTorchFunctionMode
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
-from mono_quant.core.originals import Originals, Writes
-from mono_quant.core.tensors import iter_tensors, versions
+from mono_quant.core.originals import Writes
+from mono_quant.core.tensors import is_plain, iter_tensors, versions
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
 
 __all__ = ["call", "evaluating", "feed", "run_calibration"]
 
+_SMALL_BUFFER = 2**16
+"""Bytes."""
 _LONG_RUN = 50
 
 
@@ -107,18 +109,20 @@ def feed(
     has_rows = False
     position = _Position()
     with evaluating(model), restoring(model) as state, _observing(model, observers, position):
+        # To see each write is costly: it is done for the first batch. Counters that begin later are saved without.
+        for buffer in model.buffers():
+            if buffer.nbytes <= _SMALL_BUFFER:
+                state.originals.save(buffer)
         for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
             position.batch = count
             if first is None:
                 first = batch.clone()  # before the model, or a generator that uses one tensor again, writes into it
             with ExitStack() as stack:
-                inputs = Originals(
-                    {str(i): tensor for i, tensor in enumerate(iter_tensors((batch.args, batch.kwargs)))}
-                )
-                stack.callback(inputs.restore)
+                stack.enter_context(_given_back(batch))
                 if watch is not None:
                     stack.enter_context(watch.batch())
-                stack.enter_context(Writes(state.originals, inputs))
+                if count == 0:
+                    stack.enter_context(Writes(state.originals))
                 output = call(model, batch, f"calibration batch {count}")
             del (
                 output
@@ -131,6 +135,21 @@ def feed(
         which = "calibration batch 0 has" if count == 1 else f"all calibration batches, 0 to {count - 1}, have"
         raise CalibrationError(f"{which} no rows: the first is {describe(first)}; give a batch with at least one")
     return count, first
+
+
+@contextmanager
+def _given_back(batch: Batch) -> Iterator[None]:
+    """Afterwards the caller's tensors are as they were, also those that the model wrote into."""
+    tensors = [x for x in iter_tensors((batch.args, batch.kwargs)) if is_plain(x)]
+    copies, before = [x.clone() for x in tensors], versions(tensors)
+    try:
+        yield
+    finally:
+        # A view of normal and of inference tensors can be written into in inference mode only.
+        with torch.inference_mode():
+            for x, copy, *pair in zip(tensors, copies, before, versions(tensors), strict=True):
+                if pair[0] != pair[1] or x.is_inference():  # which has no version
+                    x.copy_(copy)
 
 
 def _has_rows(batch: Batch) -> bool:

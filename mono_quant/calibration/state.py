@@ -67,8 +67,9 @@ def restoring(model: nn.Module) -> Iterator[State]:
         raise
     if lost := state.restore():
         raise CalibrationError(
-            f"{type(model).__name__}.forward wrote into {', '.join(map(repr, lost))} where it could not be seen, as in "
-            "another thread: that cannot be undone. Let it leave its tensors alone in eval mode"
+            f"{type(model).__name__}.forward wrote into {', '.join(map(repr, lost))} where it could not be seen, in "
+            "another thread or not before a later batch: that cannot be undone. Let it leave its tensors alone in eval "
+            "mode, or give a copy"
         )
 
 
