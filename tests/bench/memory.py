@@ -2,7 +2,7 @@
 
 Counted is anonymous memory, sampled each millisecond; pages of a mapped file are the page cache's.
 The bound is the quantized model as it runs (its tensors and the packed weights of its kernels) and one batch's
-activations: the peak of a bare forward pass, of the float model or of the quantized one, whichever is higher.
+activations: its input, and the peak of a bare forward pass of the float or of the quantized model, whichever is higher.
 """
 
 import json
@@ -18,6 +18,7 @@ from torch import nn
 from mono_quant import Quantizer
 from mono_quant.calibration.data import as_batch
 from mono_quant.calibration.runner import evaluating
+from mono_quant.core.tensors import iter_tensors
 from mono_quant.io import calculate_model_size
 from mono_quant.modules import QuantizedModule
 from tests.real_models import ModelInput
@@ -60,7 +61,8 @@ def main(name: str) -> dict[str, object]:
     floats = _forward_mb(model, batches)
     with Peak() as quantize:
         result = Quantizer(show_progress=False).quantize(model, batches)
-    activations = max(floats, _forward_mb(result.model, batches))
+    inputs = sum(x.nbytes for x in iter_tensors((as_batch(batches[0]).args, as_batch(batches[0]).kwargs))) / _MB
+    activations = inputs + max(floats, _forward_mb(result.model, batches))
     tensors = calculate_model_size(result.model)[0]
     layers = [module for module in result.model.modules() if isinstance(module, QuantizedModule)]
     packed = sum(math.prod(spec.shape) for layer in layers for spec in layer.weight_specs.values()) / _MB

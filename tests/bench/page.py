@@ -73,8 +73,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         (
             "Anonymous memory in use (glibc told to give freed memory back), in a second run: what is imported or "
             "compiled once is not counted. The bound is the quantized model as it runs (tensors and packed weights) "
-            "and one batch's activations, as a bare forward pass of the float or of the quantized model takes them. "
-            "The batch that is kept for validation, and the copy of it that a model may write into, come on top."
+            "and one batch's activations: its input, and what a bare forward pass of the float or of the quantized "
+            "model takes."
         ),
         "",
     )
