@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mono_quant._plugins.manager import PluginManager
 from mono_quant.cli import main
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import hookspecs
@@ -84,3 +85,15 @@ def test_the_command_says_what_to_do_next(tmp_path: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     assert "src/mono_quant_thing/__init__.py" in out
     assert f"next: cd {tmp_path / 'mono-quant-thing'} && python -m pip install -e '.[testing]' && pytest" in out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plugin_of_every_kind_registers_under_a_name_of_two_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    folder = write_project(f"two-{kind}s", kind, tmp_path)
+    monkeypatch.syspath_prepend(folder / "src")
+    manager = PluginManager()
+    manager.add(f"mono_quant_two_{kind}s")
+    (provider,) = manager.providers
+    assert manager.components(provider) == {kind: [f"two-{kind}s"]}

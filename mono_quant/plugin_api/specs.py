@@ -75,7 +75,7 @@ class FormatSpec(ComponentSpec):
         suffixes: file name endings that choose this format, each with its dot: ``(".safetensors",)``.
     """
 
-    suffixes: tuple[str, ...] = attrs.field(converter=_texts, validator=deep_iterable(matches_re(r"\.[\w.]+")))
+    suffixes: tuple[str, ...] = attrs.field(converter=_texts, validator=deep_iterable(matches_re(r"\.[\w.-]+")))
 
 
 @attrs.frozen(kw_only=True)
