@@ -232,7 +232,7 @@ def test_scripted_parts_are_left_as_they_were():
             self.total = self.total + 1
             return x + self.steps + self.total
 
-    with pytest.warns(DeprecationWarning, match="deprecated"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"):
         scripted = torch.jit.script(Counting())
     model = nn.Sequential(scripted, mlp())
     result = quantize(model, rows(), validators=("sqnr",))

@@ -68,11 +68,14 @@ def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a 
     if not isinstance(factory, str):
         return factory
     try:
-        return pkgutil.resolve_name(factory)
-    except Exception as error:  # its import can raise anything
+        resolved = pkgutil.resolve_name(factory)
+    except (Exception, SystemExit) as error:  # its import can raise anything
         raise PluginError(
             f"plugin {registered.provider}: its factory {factory!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+    if not callable(resolved):
+        raise PluginError(f"plugin {registered.provider}: its factory {factory!r} is a {type(resolved).__name__}")
+    return resolved
 
 
 def _options(factory: Any) -> list[inspect.Parameter]:  # noqa: ANN401

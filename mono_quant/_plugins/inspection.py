@@ -8,7 +8,7 @@ import attrs
 from mono_quant._plugins.compatibility import deprecated_fields, stated_version
 from mono_quant._plugins.discovery import discover, installed
 from mono_quant._plugins.factory import make, option_defaults
-from mono_quant._plugins.manager import PluginManager, hooks_of
+from mono_quant._plugins.manager import SLOW_IMPORT_MS, PluginManager, hooks_of
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registered
 from mono_quant.core.granularity import PerTensor
@@ -161,9 +161,17 @@ def _component(manager: PluginManager, record: Registered[ComponentSpec]) -> Com
     )
 
 
+def _name_of(factory: object) -> str:
+    """Where a factory is; as Python shows it where it has no name, as a ``partial`` has none."""
+    name = getattr(factory, "__qualname__", None)
+    return repr(factory) if name is None else f"{factory.__module__}:{name}"
+
+
 def _problems(manager: PluginManager, provider: Provider, records: list[Registered[ComponentSpec]]) -> Iterator[str]:
     if provider.status != "active":
         yield f"it is {provider.status}: {provider.error}"
+    if provider.import_ms > SLOW_IMPORT_MS:
+        yield f"its import takes {provider.import_ms / 1e3:.1f} s, which every first Quantizer waits for"
     for record in records:
         spec, registry = record.spec, manager.registries[type(record.spec)]
         what = f"{registry.kind} {spec.name!r}"

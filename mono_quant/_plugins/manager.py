@@ -31,9 +31,9 @@ from mono_quant.plugin_api.specs import (
     ValidatorSpec,
 )
 
-__all__ = ["PluginManager", "hooks_of", "warn_once"]
+__all__ = ["SLOW_IMPORT_MS", "PluginManager", "hooks_of", "warn_once"]
 
-_SLOW_IMPORT_MS = 1000
+SLOW_IMPORT_MS = 1000
 
 _warned: set[str] = set()
 
@@ -92,7 +92,7 @@ class PluginManager(pluggy.PluginManager):
         if isinstance(plugin, str):
             try:
                 plugin = import_module(plugin)
-            except Exception as error:  # its import can raise anything
+            except (Exception, SystemExit) as error:  # its import can raise anything
                 raise PluginError(f"plugin {plugin!r} cannot be imported: {type(error).__name__}: {error}") from error
         known = self.get_name(plugin)
         if known is not None:
@@ -178,7 +178,7 @@ class PluginManager(pluggy.PluginManager):
 
     @staticmethod
     def _tell_if_slow(provider: Provider) -> None:
-        if provider.import_ms > _SLOW_IMPORT_MS and not provider.is_builtin:
+        if provider.import_ms > SLOW_IMPORT_MS and not provider.is_builtin:
             warn_once(
                 f"{provider} is slow",
                 f"plugin {provider} took {provider.import_ms / 1e3:.1f} s to import, which every first Quantizer waits "
@@ -208,8 +208,9 @@ class PluginManager(pluggy.PluginManager):
         for records in self._collected.values():
             for record in records:
                 self.registries[type(record)].add(record, provider)
-                for deprecated in deprecated_fields(record):
-                    warn_once(f"{provider} {deprecated}", f"plugin {provider}, record {record.name!r}: {deprecated}")
+        for record in (record for records in self._collected.values() for record in records):
+            for deprecated in deprecated_fields(record):
+                warn_once(f"{provider} {deprecated}", f"plugin {provider}, record {record.name!r}: {deprecated}")
         log.debug("%s is registered: %s", provider, self.components(provider))
 
 

@@ -1,11 +1,18 @@
 """What every format promises."""
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import pickle
 import subprocess
 import sys
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +39,24 @@ _MANIFEST: dict[str, Any] = {
     "version": 1, "text": 'größer ≥ 0 "quoted" \\ \n', "nested": {"list": [1, 2.5, None, True, []], "empty": {}},
     "large": 2**60, "small": 5e-324, "": "an empty key",
 }  # fmt: skip
+
+
+def _zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return file.getvalue()
+
+
+_WRAPPERS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "bz2": bz2.compress,
+    "lzma": lzma.compress,
+    "zip": _zipped,
+}
+"""What a pickle may be wrapped in."""
 
 
 class FormatSuite(ABC):
@@ -75,6 +100,11 @@ class FormatSuite(ABC):
         for count in (1, 300):
             tensors = {f"layers.{i}.weight": torch.full((i % 5,), i, dtype=torch.int16) for i in range(count)}
             self._assert_stored(Artifact(tensors, {}), self._saved(Artifact(tensors, {}), tmp_path))
+
+    def test_an_existing_file_is_replaced(self, tmp_path: Path) -> None:
+        for value in (1.0, 2.0):
+            artifact = Artifact({"x": torch.full((5,), value)}, {"value": value})
+            self._assert_stored(artifact, self._saved(artifact, tmp_path))
 
     def test_saving_changes_nothing(self, tmp_path: Path) -> None:
         if not self.writes:
@@ -156,10 +186,11 @@ class FormatSuite(ABC):
         with pytest.raises(ArtifactError):
             self.make().load(path)
 
-    def test_a_pickle_is_never_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("wrapped", _WRAPPERS.values(), ids=_WRAPPERS)
+    def test_a_pickle_is_never_run(self, wrapped: Callable[[bytes], bytes], tmp_path: Path) -> None:
         path, trace = tmp_path / f"model{self.suffix}", tmp_path / "ran"
         code = f"cposix\nsystem\n(S'touch {trace}'\ntR."  # what pickle.loads would run as a shell command
-        path.write_bytes(code.encode())
+        path.write_bytes(wrapped(code.encode()))
         with pytest.raises(ArtifactError):
             self.make().load(path)
         assert not trace.exists(), "load() ran code that was in the file"

@@ -1,9 +1,9 @@
 """What every kernel promises."""
 
 import pickle
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import attrs
@@ -55,6 +55,7 @@ class KernelSuite(ABC):
 
     def test_it_is_a_kernel(self) -> None:
         assert isinstance(self.make(), Kernel), "make() must give a mono_quant.plugin_api.Kernel"
+        assert self.kinds, "kinds must name what it runs, or nothing of it is tested"
         assert isinstance(self.make().pairs_int16, bool)
         assert self.make().precision.is_floating_point
 
@@ -168,16 +169,12 @@ class KernelSuite(ABC):
         for op, x in self._examples():
             run = self.make().pack(op)
             expected = {sign: run(x * sign) for sign in (1, -1)}
-            wrong: list[int] = []
 
-            def work(sign: int, run: Any = run, x: Tensor = x, expected: Any = expected) -> None:  # noqa: ANN401
-                wrong.extend(sign for _ in range(20) if not same_bits(run(x * sign), expected[sign]))  # noqa: B023
+            def is_wrong(sign: int, run: Any = run, x: Tensor = x, expected: Any = expected) -> bool:  # noqa: ANN401
+                return not all(same_bits(run(x * sign), expected[sign]) for _ in range(20))
 
-            threads = [threading.Thread(target=work, args=(sign,)) for sign in (1, -1, 1, -1)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(4) as pool:
+                wrong = any(pool.map(is_wrong, (1, -1, 1, -1)))  # raises what a thread raised
             assert not wrong, "two threads that run one layer get wrong outputs"
 
     def test_surroundings_do_not_matter(self) -> None:

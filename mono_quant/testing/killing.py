@@ -61,12 +61,13 @@ def main(path: Path, kills: int, file_format: Format) -> list[Any]:
             finally:
                 os._exit(1)
         os.close(writing)
-        os.read(reading, 1)  # or the end of the pipe, when it could not save
+        has_begun = os.read(reading, 1)
         os.close(reading)
         time.sleep(0.0037 * (kill % 7))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        found.append(_found(file_format, path))
+        _, status = os.waitpid(child, 0)
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        found.append(_found(file_format, path) if has_begun and was_killed else "save() raised before it was killed")
     return found
 
 

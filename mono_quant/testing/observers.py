@@ -197,10 +197,10 @@ class ObserverSuite(ABC):
         assert shown, f"shows_non_finite is True, and {bad} in the data does not show in range()"
 
     def test_memory_does_not_grow_with_the_batches(self) -> None:
-        observer, x, sizes = self.make(), torch.randn(64, 64, generator=seeded()), []
+        observer, generator, sizes = self.make(), seeded(), list[int]()
         for _ in range(2):
             for _ in range(100):
-                observer.forward(x)
+                observer.forward(torch.randn(64, 64, generator=generator))
             sizes.append(len(pickle.dumps(observer)))
         assert sizes[1] - sizes[0] <= 64, f"after 100 batches it takes {sizes[0]} bytes, after 200 {sizes[1]}"
 

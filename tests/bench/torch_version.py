@@ -63,6 +63,7 @@ def row(junit: Path | None) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "tests": None if junit is None else counted(junit),
+        "failed": [] if junit is None else failed_in(junit),
         "missing_ops": [name for name in OPS if not has_op(name)],
         "kernels": {name: [what for what, why_not in found.items() if not why_not] for name, found in verdicts.items()},
         "sqnr_db": sqnr,
@@ -85,6 +86,13 @@ def counted(junit: Path) -> dict[str, int]:
         "failed": failed,
         "skipped": int(suite["skipped"]),
     }
+
+
+def failed_in(junit: Path) -> list[str]:
+    """The tests that failed, each once whatever its parameters."""
+    cases = ET.parse(junit).getroot().iter("testcase")  # noqa: S314 - pytest wrote it
+    failed = (case for case in cases if case.find("failure") is not None or case.find("error") is not None)
+    return list(dict.fromkeys(f"{case.attrib['classname']}.{case.attrib['name'].partition('[')[0]}" for case in failed))
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -115,6 +123,12 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             for one in rows
         ],
     )
+    for one in rows:
+        if one["failed"]:
+            yield from (
+                "",
+                f"With torch {one['torch']} these fail: " + ", ".join(f"`{name}`" for name in one["failed"]) + ".",
+            )
     yield from (
         "",
         "## Kernels",

@@ -15,7 +15,7 @@ def tripled(x: Tensor) -> Tensor:
 
 
 def scripted(x: Tensor) -> None:
-    with pytest.warns(DeprecationWarning, match="deprecated"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"):
         torch.jit.script(tripled)(x)
 
 

@@ -297,7 +297,7 @@ def test_traced_it_does_the_same_arithmetic(trace: str, activations: str):
     elif trace == "export":
         traced = torch.export.export(model, (x, key, value, padding)).module()
     else:
-        with pytest.warns(DeprecationWarning, match=r"torch\.jit\.trace"):
+        with pytest.warns((DeprecationWarning, FutureWarning), match=r"torch\.jit\.trace"):
             traced = torch.jit.trace(model, (x, key, value, padding))
     for one, other in zip(traced(x, key, value, padding), expected, strict=True):
         assert float((one - other).abs().max()) < 0.02  # a code of the context may be another

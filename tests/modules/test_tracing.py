@@ -33,7 +33,7 @@ def strictly_exported(module: nn.Module, x: Tensor) -> Run:
 
 
 def traced(module: nn.Module, x: Tensor) -> Run:
-    with pytest.warns(DeprecationWarning, match=r"torch\.jit\.trace"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match=r"torch\.jit\.trace"):
         return torch.jit.trace(module, x)
 
 
@@ -129,7 +129,7 @@ def test_a_loaded_state_is_followed_by_what_was_compiled():
 
 
 # torch's own use of torch.jit while it imports its compiler
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 def test_inductor_compiles_a_model_with_quantized_layers(monkeypatch: pytest.MonkeyPatch):
     # torch does not tell apart what it compiled under other limits on the CPU's instructions, and breaks on it
     cache = f"inductor-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"

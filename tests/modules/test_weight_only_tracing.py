@@ -103,7 +103,7 @@ def test_a_batch_of_any_size_is_exported(name: str):
 
 
 @SOME_SCHEMES
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 @pytest.mark.parametrize("name", ["linear", "embedding", "conv2d", "transposed2d", "bag-sum"])
 def test_torch_jit_traces_the_layer(name: str, scheme: str):
     module, expected, calls = pair(name, scheme)

@@ -197,7 +197,7 @@ every_failure = pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILUR
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import is slow after 50 ms, for these tests."""
-    monkeypatch.setattr(manager, "_SLOW_IMPORT_MS", 50)
+    monkeypatch.setattr(manager, "SLOW_IMPORT_MS", 50)
 
 
 def install(site: Site, failure: Failure) -> None:

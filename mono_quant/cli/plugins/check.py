@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -41,10 +42,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _check(name: str, distribution: str) -> dict[str, Any]:
-    """What a new process finds: its import time is the true one, and its crash is not ours."""
-    command = [sys.executable, "-m", "mono_quant", "plugins", "info", distribution, "--json"]
+    """What a new process finds that imports no other third party: the import time is its own, and so is a crash."""
+    command = [sys.executable, "-P", "-m", "mono_quant", "plugins", "info", distribution, "--json"]
+    switches = {"MONO_QUANT_ALLOW_PLUGINS": distribution, "MONO_QUANT_STRICT_PLUGINS": ""}
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TOO_LONG_S)  # noqa: S603
+        ran = subprocess.run(  # noqa: S603 - ourselves
+            command, capture_output=True, text=True, check=False, timeout=_TOO_LONG_S, env={**os.environ, **switches}
+        )
     except subprocess.TimeoutExpired:
         return _crashed(name, distribution, f"it takes more than {_TOO_LONG_S} s")
     if ran.returncode:
