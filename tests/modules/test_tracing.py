@@ -2,6 +2,7 @@
 
 import getpass
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def strictly_exported(module: nn.Module, x: Tensor) -> Run:
 
 
 def traced(module: nn.Module, x: Tensor) -> Run:
-    with pytest.warns((DeprecationWarning, FutureWarning), match=r"torch\.jit\.trace"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, which some versions of torch deprecate
         return torch.jit.trace(module, x)
 
 
