@@ -90,7 +90,8 @@ def plugins(session: nox.Session) -> None:
     """Each distribution under ``plugins/`` as its users get it: wheel, install, list, use, its own tests, uninstall."""
     install(session, ".[testing]", "hatchling", "build")
     for number, folder in enumerate(DISTRIBUTIONS):
-        session.install(*needs(folder)) if needs(folder) else None
+        if needs(folder):
+            session.install(*needs(folder))
         quick = ["--quick"] if number else []
         session.run("python", "tests/wheels/check_third_party.py", "--dist", str(folder), *quick)
 
