@@ -234,7 +234,7 @@ class Components:
             if provider.is_builtin or provider.is_explicit:
                 raise
             if not isinstance(error, ConfigurationError):  # that one has options without defaults: it must be named
-                self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}")
+                self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}", error)
 
     def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
         registered = registry.get(wanted.name)

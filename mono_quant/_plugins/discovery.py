@@ -37,10 +37,17 @@ class Installed:
 
 @attrs.frozen(eq=False)
 class Discovered:
-    """An installed plugin: who it is, and the imported object unless it is broken or blocked."""
+    """An installed plugin, imported unless it is broken or blocked.
+
+    Args:
+        provider: who it is, and whether it could be imported.
+        plugin: the imported object; None when there is none.
+        error: what its import raised.
+    """
 
     provider: Provider
-    plugin: object | None
+    plugin: object | None = None
+    error: BaseException | None = None
 
 
 def installed(*, autoload: bool = True) -> Iterator[Installed]:
@@ -75,7 +82,7 @@ def discover(*, autoload: bool) -> Iterator[Discovered]:
     for found in installed(autoload=autoload):
         if found.provider.status == "blocked":
             log.debug("%s is blocked: %s", found.provider, found.provider.error)
-            yield Discovered(found.provider, None)
+            yield Discovered(found.provider)
         else:
             yield _load(found.provider, found.point)
 
@@ -124,7 +131,7 @@ def _load(provider: Provider, point: EntryPoint) -> Discovered:
         if provider.distribution == OWN_DISTRIBUTION:
             raise PluginError(f"built-in plugin {provider}: {message}") from error
         log.debug("%s is broken: %s", provider, message)
-        return Discovered(attrs.evolve(provider, status="broken", error=message), None)
+        return Discovered(attrs.evolve(provider, status="broken", error=message), error=error)
     took_ms = (time.perf_counter() - start) * 1e3
     log.debug("%s: imported %s in %.1f ms", provider, point.value, took_ms)
     return Discovered(attrs.evolve(provider, import_ms=took_ms), plugin)

@@ -12,7 +12,7 @@ import attrs
 import pluggy
 
 from mono_quant._plugins.compatibility import deprecated_fields, refuse_incompatible
-from mono_quant._plugins.discovery import discover
+from mono_quant._plugins.discovery import Discovered, discover
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registry
 from mono_quant._plugins.trace import log
@@ -35,14 +35,21 @@ __all__ = ["SLOW_IMPORT_MS", "PluginManager", "hooks_of", "warn_once"]
 
 SLOW_IMPORT_MS = 1000
 
+_STRICT = "MONO_QUANT_STRICT_PLUGINS"
+
 _warned: set[str] = set()
 
 
 class PluginManager(pluggy.PluginManager):
-    """The components that one `Quantizer` can use, one registry for each kind."""
+    """The components that one `Quantizer` can use, one registry for each kind.
 
-    def __init__(self) -> None:
+    Args:
+        strict: whether an installed plugin that is broken raises; None asks ``MONO_QUANT_STRICT_PLUGINS``.
+    """
+
+    def __init__(self, *, strict: bool | None = None) -> None:
         super().__init__(PROJECT)
+        self._is_strict = os.environ.get(_STRICT, "") not in {"", "0"} if strict is None else strict
         self.providers: list[Provider] = []
         self.observers: Registry[ObserverSpec] = Registry("observer", self.unused)
         self.sources: Registry[SourceSpec] = Registry("source", self.unused)
@@ -69,16 +76,18 @@ class PluginManager(pluggy.PluginManager):
             getattr(self.hook, name).call_historic(result_callback=self._collector(name, spec_type))
 
     @classmethod
-    def with_plugins(cls, plugins: Iterable[object] = (), *, autoload: bool = True) -> "PluginManager":
+    def with_plugins(
+        cls, plugins: Iterable[object] = (), *, autoload: bool = True, strict: bool | None = None
+    ) -> "PluginManager":
         """A manager with the built-ins, the installed plugins and then ``plugins``.
 
         Raises:
-            PluginError: when a built-in or one of ``plugins`` cannot be registered, or, with
-                ``MONO_QUANT_STRICT_PLUGINS=1``, any installed plugin.
+            PluginError: when a built-in or one of ``plugins`` cannot be registered, or, when it is strict, any
+                installed plugin.
         """
-        manager = cls()
+        manager = cls(strict=strict)
         for found in discover(autoload=autoload):
-            manager._add_installed(found.provider, found.plugin)
+            manager._add_installed(found)
         for plugin in plugins:
             manager.add(plugin)
         return manager
@@ -105,14 +114,14 @@ class PluginManager(pluggy.PluginManager):
         except PluginError as error:
             raise PluginError(f"plugin {provider}: {error}") from error
 
-    def give_up(self, provider: Provider, error: str) -> None:
+    def give_up(self, provider: Provider, error: str, cause: BaseException | None) -> None:
         """Note that a third party's plugin is broken, and warn of it once in this process.
 
         Raises:
-            PluginError: with ``MONO_QUANT_STRICT_PLUGINS=1``.
+            PluginError: from ``cause``, which has the plugin's own traceback, when the manager is strict.
         """
-        if os.environ.get("MONO_QUANT_STRICT_PLUGINS", "") not in {"", "0"}:
-            raise PluginError(f"plugin {provider}: {error}")
+        if self._is_strict:
+            raise PluginError(f"plugin {provider}: {error}") from cause
         broken = attrs.evolve(provider, status="broken", error=error)
         self.providers = [*(one for one in self.providers if one not in {provider, broken}), broken]
         warn_once(str(provider), f"plugin {provider} is not used: {error}")
@@ -162,17 +171,18 @@ class PluginManager(pluggy.PluginManager):
             if hook not in self._collected:  # pluggy does not hand on a result of None
                 raise PluginError(f"{hook} must return a list of {hookspecs.HOOKS[hook].__name__}, got None")
 
-    def _add_installed(self, provider: Provider, plugin: object | None) -> None:
+    def _add_installed(self, found: Discovered) -> None:
+        provider = found.provider
         if provider.status == "active":
             self._tell_if_slow(provider)
             try:
-                self._add(plugin, provider)
+                self._add(found.plugin, provider)
             except PluginError as error:
                 if provider.is_builtin:
                     raise PluginError(f"built-in plugin {provider}: {error}") from error
-                self.give_up(provider, str(error))
+                self.give_up(provider, str(error), error)
         elif provider.status == "broken":
-            self.give_up(provider, provider.error)
+            self.give_up(provider, provider.error, found.error)
         else:
             self.providers.append(provider)
 

@@ -1,6 +1,7 @@
 """A broken third-party plugin is named, once and wherever it could matter, and stops nothing else."""
 
 import sys
+import traceback
 import warnings
 
 import pytest
@@ -150,6 +151,33 @@ def test_strict_mode_raises_on_a_plugin_that_breaks_the_contract(site: Site, mon
     site.install("mono-quant-bad", "answer = 42")
     with pytest.raises(PluginError, match=r"plugin bad \(mono-quant-bad 1\.0\): it has no hook"):
         Quantizer()
+
+
+def lines_of(error: BaseException | None, module: str) -> list[int]:
+    """The lines of a module in the tracebacks of an error and of what it comes from."""
+    own = traceback.extract_tb(error.__traceback__) if error else ()
+    return [frame.lineno or 0 for frame in own if frame.filename.endswith(f"{module}.py")] + (
+        lines_of(error.__cause__, module) if error else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("x = 1\n\nraise ZeroDivisionError('on purpose')\n", 3),
+        (observer("wide").replace("return [", "1 / 0; return ["), 12),
+    ],
+    ids=["an import", "a hook"],
+)
+def test_the_error_in_strict_mode_has_the_traceback_of_the_plugin_each_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch, code: str, line: int
+):
+    monkeypatch.setenv("MONO_QUANT_STRICT_PLUGINS", "1")
+    site.install("mono-quant-bad", code)
+    for _ in range(2):
+        with pytest.raises(PluginError, match="ZeroDivisionError") as raised:
+            Quantizer()
+        assert lines_of(raised.value, "mono_quant_bad") == [line]
 
 
 def test_strict_mode_accepts_plugins_that_work(site: Site, monkeypatch: pytest.MonkeyPatch):

@@ -109,6 +109,29 @@ def test_info_on_a_broken_plugin_says_why(site: Site, monoquant: Monoquant):
     assert "  problem    it is broken: importing" in out
 
 
+@pytest.mark.parametrize("command", [[], ["list"], ["info", "wide"], ["check", "wide"]], ids=" ".join)
+def test_strict_mode_does_not_keep_a_command_from_showing_the_others(
+    importable: Site, monoquant: Monoquant, monkeypatch: pytest.MonkeyPatch, command: list[str]
+):
+    importable.install("mono-quant-broken", BROKEN)
+    importable.install("mono-quant-wide", observer("wide"))
+    monkeypatch.setenv("MONO_QUANT_STRICT_PLUGINS", "1")
+    code, out, err = monoquant(*command)
+    assert (code, err) == (0, "")
+    assert any(line.startswith("wide") for line in out.splitlines())
+
+
+@pytest.mark.parametrize(("command", "expected"), [([], 0), (["info", "broken"], 0), (["check"], 2)], ids=str)
+def test_strict_mode_does_not_keep_a_command_from_saying_what_is_broken(
+    importable: Site, monoquant: Monoquant, monkeypatch: pytest.MonkeyPatch, command: list[str], expected: int
+):
+    importable.install("mono-quant-broken", BROKEN)
+    monkeypatch.setenv("MONO_QUANT_STRICT_PLUGINS", "1")
+    code, out, _ = monoquant(*command)
+    assert code == expected
+    assert "importing 'mono_quant_broken' raised ModuleNotFoundError" in out
+
+
 def test_info_on_nobody_names_those_that_there_are(site: Site, monoquant: Monoquant):
     site.install("mono-quant-wide", observer("wide"))
     code, _, err = monoquant("info", "wyde")

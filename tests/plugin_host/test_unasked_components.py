@@ -130,8 +130,9 @@ def test_a_source_that_fails_is_an_error_in_strict_mode(
 ):
     site.install("mono-quant-tape", source(factory=NOWHERE))
     monkeypatch.setenv("MONO_QUANT_STRICT_PLUGINS", "1")
-    with pytest.raises(PluginError, match=r"plugin tape .*a_module_that_nobody_has"):
+    with pytest.raises(PluginError, match=r"plugin tape .*a_module_that_nobody_has") as raised:
         run()
+    assert isinstance(raised.value.__cause__, PluginError)
 
 
 def test_a_source_that_needs_options_is_not_tried_unless_it_is_named(site: Site, run: Callable[..., object]):

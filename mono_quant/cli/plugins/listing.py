@@ -22,10 +22,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 
 
 def all_plugins() -> PluginManager:
-    """A manager with everything that is installed; broken plugins stand in its list instead of in warnings."""
+    """A manager with everything that is installed; broken plugins stand in its list, in strict mode as well."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PluginManager.with_plugins()
+        return PluginManager.with_plugins(strict=False)
 
 
 def show_all(arguments: argparse.Namespace, console: Console) -> None:  # noqa: ARG001 - the form of every command
