@@ -11,13 +11,14 @@ from typing import Any
 import attrs
 import pluggy
 
+from mono_quant._plugins.clashes import refuse_taken
 from mono_quant._plugins.compatibility import deprecated_fields, refuse_incompatible
 from mono_quant._plugins.discovery import Discovered, discover
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registry
 from mono_quant._plugins.trace import log
 from mono_quant._user_line import level_of_the_user
-from mono_quant.errors import PluginError, PluginWarning
+from mono_quant.errors import PluginConflictError, PluginError, PluginWarning
 from mono_quant.plugin_api import hookspecs
 from mono_quant.plugin_api.markers import HOOK_PREFIX, PROJECT
 from mono_quant.plugin_api.specs import (
@@ -85,10 +86,11 @@ class PluginManager(pluggy.PluginManager):
             PluginError: when a built-in or one of ``plugins`` cannot be registered, or, when it is strict, any
                 installed plugin.
         """
+        passed = [_imported(plugin) for plugin in plugins]
         manager = cls(strict=strict)
         for found in discover(autoload=autoload):
-            manager._add_installed(found)
-        for plugin in plugins:
+            manager._add_installed(found, is_passed=any(found.plugin is plugin for plugin in passed))
+        for plugin in passed:
             manager.add(plugin)
         return manager
 
@@ -98,11 +100,7 @@ class PluginManager(pluggy.PluginManager):
         Raises:
             PluginError: when it cannot be imported or breaks the contract.
         """
-        if isinstance(plugin, str):
-            try:
-                plugin = import_module(plugin)
-            except (Exception, SystemExit) as error:  # its import can raise anything
-                raise PluginError(f"plugin {plugin!r} cannot be imported: {type(error).__name__}: {error}") from error
+        plugin = _imported(plugin)
         known = self.get_name(plugin)
         if known is not None:
             self._prefer(known)
@@ -121,7 +119,8 @@ class PluginManager(pluggy.PluginManager):
             PluginError: from ``cause``, which has the plugin's own traceback, when the manager is strict.
         """
         if self._is_strict:
-            raise PluginError(f"plugin {provider}: {error}") from cause
+            kind = PluginConflictError if isinstance(cause, PluginConflictError) else PluginError
+            raise kind(f"plugin {provider}: {error}") from cause
         broken = attrs.evolve(provider, status="broken", error=error)
         self.providers = [*(one for one in self.providers if one not in {provider, broken}), broken]
         warn_once(str(provider), f"plugin {provider} is not used: {error}")
@@ -171,8 +170,8 @@ class PluginManager(pluggy.PluginManager):
             if hook not in self._collected:  # pluggy does not hand on a result of None
                 raise PluginError(f"{hook} must return a list of {hookspecs.HOOKS[hook].__name__}, got None")
 
-    def _add_installed(self, found: Discovered) -> None:
-        provider = found.provider
+    def _add_installed(self, found: Discovered, *, is_passed: bool) -> None:
+        provider = attrs.evolve(found.provider, is_explicit=is_passed)
         if provider.status == "active":
             self._tell_if_slow(provider)
             try:
@@ -207,6 +206,9 @@ class PluginManager(pluggy.PluginManager):
             self.register(plugin, name=name)
             self.check_pending()
             self._check_answers(hooks)
+            records = [record for given in self._collected.values() for record in given]
+            if not provider.is_builtin and not provider.is_explicit:
+                refuse_taken(records, self.registries, provider)
         except (Exception, SystemExit) as error:  # a hook can raise anything
             if self.has_plugin(name):
                 self.unregister(name=name)
@@ -215,13 +217,22 @@ class PluginManager(pluggy.PluginManager):
             raise PluginError(f"{type(error).__name__}: {error}") from error
         self._active[name] = provider
         self.providers.append(provider)
-        for records in self._collected.values():
-            for record in records:
-                self.registries[type(record)].add(record, provider)
-        for record in (record for records in self._collected.values() for record in records):
+        for record in records:
+            self.registries[type(record)].add(record, provider)
+        for record in records:
             for deprecated in deprecated_fields(record):
                 warn_once(f"{provider} {deprecated}", f"plugin {provider}, record {record.name!r}: {deprecated}")
         log.debug("%s is registered: %s", provider, self.components(provider))
+
+
+def _imported(plugin: object) -> object:
+    """A plugin that a user passed, imported when it is the path of a module."""
+    if not isinstance(plugin, str):
+        return plugin
+    try:
+        return import_module(plugin)
+    except (Exception, SystemExit) as error:  # its import can raise anything
+        raise PluginError(f"plugin {plugin!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def warn_once(about: str, message: str) -> None:

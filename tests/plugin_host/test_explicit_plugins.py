@@ -109,10 +109,12 @@ def test_an_installed_plugin_that_is_passed_as_well_counts_once_and_keeps_its_ve
     assert manager.observers.get("wide").provider.version == "3.2"
 
 
-def test_the_built_in_that_is_passed_wins_over_a_third_party_of_the_same_name(site: Site):
+@pytest.mark.parametrize("last", ["minmax", "rogue"])
+def test_of_a_built_in_and_an_installed_plugin_of_one_name_that_are_passed_the_last_wins(site: Site, last: str):
     site.install("mono-quant-rogue", observer("minmax"))
-    manager = PluginManager.with_plugins(["mono_quant.builtin.minmax"])
-    assert manager.observers.get("minmax").provider.is_builtin
+    modules = {"minmax": "mono_quant.builtin.minmax", "rogue": "mono_quant_rogue"}
+    manager = PluginManager.with_plugins([*(m for name, m in modules.items() if name != last), modules[last]])
+    assert manager.observers.get("minmax").provider.name == last
 
 
 def test_a_path_that_does_not_exist_is_an_error_that_names_it():

@@ -141,6 +141,13 @@ FAILURES = {
         r"observer 'wide' is claimed by other \(mono-quant-other 1\.0\) and wide \(mono-quant-wide 1\.0\)",
         more=GOOD,
     ),
+    "the name of a built-in": Failure(
+        GOOD.replace("return [", "return [ObserverSpec(name='minmax', summary='', factory=MinMaxObserver), "),
+        r"observer 'minmax': the name 'minmax' is also claimed by minmax \(mono-quant ",
+        WIDE,
+        UnknownPluginError,
+        r"plugin wide .* could not be used: observer 'minmax': the name 'minmax' is also claimed by minmax",
+    ),
     "an API that is too old": Failure(
         f"MONO_QUANT_API_VERSION = 0\n{GOOD}",
         "it was written for plugin API 0; .* and serves none before 1",

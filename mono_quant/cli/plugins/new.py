@@ -36,7 +36,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _refuse_taken(name: str, kind: str) -> None:
-    """Refuse the name of a built-in component: two that claim one name are an error for everyone who asks for it."""
+    """Refuse the name of a built-in component: an installed plugin that claims one is not used."""
     registries = PluginManager.with_plugins(autoload=False).registries.values()
     records = [record for registry in registries if registry.kind == kind for record in registry]
     if name in {taken for record in records for taken in (record.spec.name, *record.spec.aliases)}:
