@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -45,16 +46,25 @@ def refuse_incompatible(plugin: object) -> None:
 
 def deprecated_fields(record: ComponentSpec) -> Iterator[str]:
     """What a record uses that goes away, in sentences: fields that are set to more than their default."""
-    defaults = {field.name: field.default for field in attrs.fields(type(record))}
+    fields = attrs.fields_dict(type(record))
     for deprecation in DEPRECATIONS:
-        is_of_it = isinstance(record, deprecation.owner) and deprecation.member in defaults
-        if is_of_it and getattr(record, deprecation.member) != defaults[deprecation.member]:
+        field = fields.get(deprecation.member) if isinstance(record, deprecation.owner) else None
+        if field is not None and getattr(record, field.name) != _default(record, field):
             yield str(deprecation)
 
 
-def deprecated_methods(component: object) -> Iterator[str]:
-    """What a component uses that goes away, in sentences: methods of its interface that it writes anew."""
+def deprecated_methods(component_type: type) -> Iterator[str]:
+    """What a type of component uses that goes away, in sentences: methods of its interface that it writes anew."""
     for deprecation in DEPRECATIONS:
-        own = getattr(type(component), deprecation.member, None)
-        if isinstance(component, deprecation.owner) and own is not getattr(deprecation.owner, deprecation.member):
+        own = getattr(component_type, deprecation.member, None)
+        if issubclass(component_type, deprecation.owner) and own is not getattr(deprecation.owner, deprecation.member):
             yield str(deprecation)
+
+
+def _default(record: ComponentSpec, field: "attrs.Attribute[Any]") -> object:
+    """What a field is when it is not set, as the record keeps it; `attrs.NOTHING` where it must be set."""
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stubs show as a function
+        default = default.factory(record) if default.takes_self else default.factory()
+    convert: Any = field.converter
+    return default if default is attrs.NOTHING or convert is None else convert(default)

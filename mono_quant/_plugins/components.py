@@ -239,7 +239,7 @@ class Components:
     def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
         registered = registry.get(wanted.name)
         component = make(registered, registry.kind, interface, wanted.options, **common)
-        for deprecated in deprecated_methods(component):
+        for deprecated in deprecated_methods(type(component)):
             who = f"plugin {registered.provider}, {registry.kind} {registered.spec.name!r}"
             warn_once(f"{who} {deprecated}", f"{who}: {deprecated}")
         return component

@@ -7,9 +7,8 @@ from typing import Any
 
 from mono_quant._plugins.registry import Registered
 from mono_quant.errors import ConfigurationError, PluginError
-from mono_quant.plugin_api.specs import ComponentSpec
 
-__all__ = ["make", "option_defaults"]
+__all__ = ["make", "option_defaults", "resolve"]
 
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
@@ -29,7 +28,7 @@ def make(registered: Registered[Any], kind: str, interface: type, options: Mappi
         PluginError: when the factory cannot be imported or makes something else.
     """
     spec = registered.spec
-    factory = _resolve(registered)
+    factory = resolve(registered)
     known = {option.name for option in _options(factory)} - set(common)
     unknown = sorted(set(options) - known)
     if unknown:
@@ -59,11 +58,16 @@ def option_defaults(registered: Registered[Any], but: Iterable[str] = ()) -> dic
     Raises:
         PluginError: when the factory cannot be imported.
     """
-    parameters = _options(_resolve(registered))
+    parameters = _options(resolve(registered))
     return {p.name: "" if p.default is p.empty else repr(p.default) for p in parameters if p.name not in but}
 
 
-def _resolve(registered: Registered[ComponentSpec]) -> Any:  # noqa: ANN401 - a class or a function
+def resolve(registered: Registered[Any]) -> Any:  # noqa: ANN401 - a class or a function
+    """The factory itself, imported when its record names it by its path.
+
+    Raises:
+        PluginError: when it cannot be.
+    """
     factory = registered.spec.factory
     if not isinstance(factory, str):
         return factory

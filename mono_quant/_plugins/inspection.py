@@ -5,9 +5,9 @@ from importlib.metadata import PackageNotFoundError, metadata
 
 import attrs
 
-from mono_quant._plugins.compatibility import deprecated_fields, stated_version
+from mono_quant._plugins.compatibility import deprecated_fields, deprecated_methods, stated_version
 from mono_quant._plugins.discovery import discover, installed
-from mono_quant._plugins.factory import make, option_defaults
+from mono_quant._plugins.factory import make, option_defaults, resolve
 from mono_quant._plugins.manager import SLOW_IMPORT_MS, PluginManager, hooks_of
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registered
@@ -148,9 +148,7 @@ def _metadata(distribution: str) -> tuple[str, tuple[str, ...]]:
 
 def _component(manager: PluginManager, record: Registered[ComponentSpec]) -> ComponentInfo:
     spec = record.spec
-    factory = (
-        spec.factory if isinstance(spec.factory, str) else f"{spec.factory.__module__}:{spec.factory.__qualname__}"
-    )
+    factory = spec.factory if isinstance(spec.factory, str) else _name_of(spec.factory)
     try:
         options = option_defaults(record, but=_COMMON.get(type(spec), {}))
     except MonoQuantError:  # it cannot be imported: one of the problems
@@ -182,13 +180,23 @@ def _problems(manager: PluginManager, provider: Provider, records: list[Register
             if others:
                 yield f"{what}: the name {name!r} is also claimed by {' and '.join(map(str, others))}"
         yield from (f"{what}: {deprecated}" for deprecated in deprecated_fields(spec))
-        try:
-            make(record, registry.kind, _INTERFACES[type(spec)], {}, **_COMMON.get(type(spec), {}))
-        except ConfigurationError as error:
-            if not _needs_options(record):
-                yield str(error)
-        except Exception as error:  # noqa: BLE001 - a factory can raise anything
-            yield f"{what} cannot be made: {type(error).__name__}: {error}"
+        yield from _problems_of_the_component(record, what, registry.kind)
+
+
+def _problems_of_the_component(record: Registered[ComponentSpec], what: str, kind: str) -> Iterator[str]:
+    common = _COMMON.get(type(record.spec), {})
+    try:
+        made = type(make(record, kind, _INTERFACES[type(record.spec)], {}, **common))
+    except ConfigurationError as error:
+        if not _needs_options(record):
+            yield str(error)
+            return
+        made = resolve(record)  # nothing can be made of it here; when it is a class, its methods can be looked at
+    except Exception as error:  # noqa: BLE001 - a factory can raise anything
+        yield f"{what} cannot be made: {type(error).__name__}: {error}"
+        return
+    if isinstance(made, type):
+        yield from (f"{what}: {deprecated}" for deprecated in deprecated_methods(made))
 
 
 def _needs_options(record: Registered[ComponentSpec]) -> bool:

@@ -10,9 +10,11 @@ from torch import nn
 
 from mono_quant import Quantizer, __version__
 from mono_quant._plugins import compatibility
+from mono_quant._plugins.compatibility import deprecated_fields
+from mono_quant._plugins.inspection import providers_named, tell
 from mono_quant._plugins.manager import PluginManager
 from mono_quant.errors import PluginError, PluginWarning, UnknownPluginError
-from mono_quant.plugin_api import API_VERSION, OLDEST_API_VERSION, Observer, ObserverSpec
+from mono_quant.plugin_api import API_VERSION, OLDEST_API_VERSION, ComponentSpec, Observer, ObserverSpec, Source
 from mono_quant.plugin_api.deprecations import DEPRECATIONS, Deprecation
 
 SERVED = f"mono_quant {re.escape(__version__)} has plugin API {API_VERSION}"
@@ -75,6 +77,69 @@ def test_a_method_that_goes_away_is_warned_of_where_it_is_written(
     site.install("mono-quant-wide", observer("wide"))
     with pytest.warns(PluginWarning, match=r"observer 'wide': Observer\.merge is deprecated since mono_quant 2\.1"):
         Quantizer(observer="wide").quantize(model, batches)
+
+
+def problems(name: str) -> tuple[str, ...]:
+    """What ``monoquant plugins info`` and ``check`` say is wrong with a plugin."""
+    [provider] = providers_named(name)
+    return tell(PluginManager.with_plugins(), provider).problems
+
+
+@pytest.mark.parametrize(
+    "code",
+    [observer("wide"), observer("wide").replace("width: float = 1.0", "width: float")],
+    ids=["made", "needs options"],
+)
+def test_a_method_that_goes_away_is_a_problem_where_it_is_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch, code: str
+):
+    monkeypatch.setattr(
+        compatibility,
+        "DEPRECATIONS",
+        [
+            Deprecation(Observer, "merge", "2.1", "2.3", "write add()"),
+            Deprecation(Source, "length", "2.1", "2.3", "write size()"),
+        ],
+    )
+    site.install("mono-quant-wide", code)
+    assert problems("wide") == (
+        "observer 'wide': Observer.merge is deprecated since mono_quant 2.1 and gone in 2.3: write add()",
+    )
+
+
+def test_a_method_that_goes_away_is_no_problem_where_it_is_inherited(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        compatibility, "DEPRECATIONS", [Deprecation(Observer, "calculate_qparams", "2.1", "2.3", "write range()")]
+    )
+    site.install("mono-quant-wide", observer("wide"))
+    assert problems("wide") == ()
+
+
+@attrs.frozen(kw_only=True)
+class Record(ComponentSpec):
+    """One with defaults of every kind."""
+
+    must: str
+    plain: int = 3
+    converted: tuple[str, ...] = attrs.field(default="ab", converter=tuple)
+    made: list[str] = attrs.field(factory=list)
+    derived: str = attrs.field()
+
+    @derived.default
+    def _derived(self) -> str:
+        return self.must.upper()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("plain", 4), ("converted", "ba"), ("made", ["a"]), ("derived", "other"), ("must", "text")]
+)
+def test_a_field_is_set_when_it_is_not_its_default_whatever_that_is_made_of(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: object
+):
+    monkeypatch.setattr(compatibility, "DEPRECATIONS", [Deprecation(Record, field, "2.1", "2.3", "nothing")])
+    given = {"name": "wide", "summary": "", "factory": dict, "must": "text"}
+    assert len(list(deprecated_fields(Record(**{**given, field: value})))) == 1
+    assert len(list(deprecated_fields(Record(**given)))) == (field == "must")
 
 
 def minor(version: str) -> tuple[int, int]:

@@ -94,6 +94,14 @@ def test_info_tells_who_what_and_with_which_options(site: Site, monoquant: Monoq
     assert "problem" not in out
 
 
+def test_info_shows_a_factory_without_a_name_as_python_does(site: Site, monoquant: Monoquant):
+    partial = observer("wide").replace("factory=TheObserver", "factory=__import__('functools').partial(TheObserver)")
+    site.install("mono-quant-wide", partial)
+    code, out, _ = monoquant("info", "wide")
+    assert code == 0
+    assert "made by functools.partial(<class 'mono_quant_wide.TheObserver'>)" in out
+
+
 def test_info_on_a_built_in_knows_its_distribution(monoquant: Monoquant):
     _, out, _ = monoquant("info", "minmax", "--json")
     [told] = json.loads(out)
