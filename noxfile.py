@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 TORCH = "2.13.0"
 """The version that is quick to install: a CPU build."""
@@ -80,9 +82,10 @@ def typecheck(session: nox.Session) -> None:
 
 
 def needs(distribution: Path) -> list[str]:
-    """What a distribution needs besides mono_quant itself."""
+    """What a distribution needs besides mono_quant itself and torch, which are installed first."""
     project = nox.project.load_toml(distribution / "pyproject.toml")["project"]
-    return [need for need in project["dependencies"] if not need.startswith(("mono-quant", "torch"))]
+    is_there = {"mono-quant", "torch"}
+    return [need for need in project["dependencies"] if canonicalize_name(Requirement(need).name) not in is_there]
 
 
 @nox.session
