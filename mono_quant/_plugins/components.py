@@ -11,21 +11,14 @@ import torch
 from torch import nn
 
 from mono_quant._plugins.compatibility import deprecated_methods
-from mono_quant._plugins.factory import make
+from mono_quant._plugins.factory import make, required_options
 from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.provenance import differences, missing
 from mono_quant._plugins.registry import Registered, Registry
 from mono_quant._user_line import level_of_the_user
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import (
-    ArtifactError,
-    CalibrationError,
-    ConfigurationError,
-    PluginConflictError,
-    PluginWarning,
-    UnknownPluginError,
-)
+from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
 from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, SourceSpec, TensorSpec, Validator
 from mono_quant.version import __version__
 
@@ -100,9 +93,12 @@ class Components:
             return self._use_source(self.config.source.name, {**options, **self.config.source.options})
         names = self.manager.sources.names()
         accepting: list[str] = []
+        unasked: list[str] = []
         for name in names:
             with self._excusing(self.manager.sources, name):
-                if self._make(self.manager.sources, Component(name), Source).accepts(data):
+                if required := required_options(self.manager.sources.get(name)):
+                    unasked.append(_why_unasked(name, required))
+                elif self._make(self.manager.sources, Component(name), Source).accepts(data):
                     accepting.append(name)
         if not accepting:
             message = (
@@ -110,7 +106,7 @@ class Components:
                 f"{', '.join(names) or 'none'}. Give a DataLoader, a list of tensors or any iterable of batches"
                 f"{'; torch.from_numpy makes a tensor of an array' if hasattr(data, '__array__') else ''}"
             )
-            raise CalibrationError("\n  ".join([message, *self.manager.unused()]))
+            raise CalibrationError("\n  ".join([message, *unasked, *self.manager.unused()]))
         if len(accepting) > 1:
             raise PluginConflictError(
                 f"calibration data of type {type(data).__name__} is read by the sources {' and '.join(accepting)}; "
@@ -143,7 +139,8 @@ class Components:
                 kernels.append((wanted, self._make(registry, Component(wanted), Kernel)))
                 continue
             with self._excusing(registry, name):
-                kernels.append((name, self._make(registry, Component(name), Kernel)))
+                if not required_options(registry.get(name)):
+                    kernels.append((name, self._make(registry, Component(name), Kernel)))
         return tuple(kernels)
 
     @contextmanager
@@ -233,8 +230,7 @@ class Components:
             provider = registry.get(name).provider
             if provider.is_builtin or provider.is_explicit:
                 raise
-            if not isinstance(error, ConfigurationError):  # that one has options without defaults: it must be named
-                self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}", error)
+            self.manager.give_up(provider, f"{registry.kind} {name!r}: {type(error).__name__}: {error}", error)
 
     def _make(self, registry: Registry[Any], wanted: Component, interface: type, **common: object) -> Any:  # noqa: ANN401
         registered = registry.get(wanted.name)
@@ -243,6 +239,14 @@ class Components:
             who = f"plugin {registered.provider}, {registry.kind} {registered.spec.name!r}"
             warn_once(f"{who} {deprecated}", f"{who}: {deprecated}")
         return component
+
+
+def _why_unasked(source: str, required: Iterable[str]) -> str:
+    options = "".join(f", {option!r}: ..." for option in required)
+    return (
+        f"source {source!r} was not asked, since it cannot be made without options; "
+        f"name it if it is meant: source={{'name': {source!r}{options}}}"
+    )
 
 
 def format_for(path: str | Path, manager: PluginManager) -> Format:

@@ -8,7 +8,7 @@ from typing import Any
 from mono_quant._plugins.registry import Registered
 from mono_quant.errors import ConfigurationError, PluginError
 
-__all__ = ["make", "option_defaults", "resolve"]
+__all__ = ["make", "option_defaults", "required_options", "resolve"]
 
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
@@ -60,6 +60,19 @@ def option_defaults(registered: Registered[Any], but: Iterable[str] = ()) -> dic
     """
     parameters = _options(resolve(registered))
     return {p.name: "" if p.default is p.empty else repr(p.default) for p in parameters if p.name not in but}
+
+
+def required_options(registered: Registered[Any], but: Iterable[str] = ()) -> list[str]:
+    """The user's options that have no default: without them, nothing can be made.
+
+    Args:
+        registered: the record.
+        but: parameters that the engine gives.
+
+    Raises:
+        PluginError: when the factory cannot be imported.
+    """
+    return [option for option, default in option_defaults(registered, but).items() if not default]
 
 
 def resolve(registered: Registered[Any]) -> Any:  # noqa: ANN401 - a class or a function

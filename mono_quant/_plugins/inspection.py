@@ -7,7 +7,7 @@ import attrs
 
 from mono_quant._plugins.compatibility import deprecated_fields, deprecated_methods, stated_version
 from mono_quant._plugins.discovery import discover, installed
-from mono_quant._plugins.factory import make, option_defaults, resolve
+from mono_quant._plugins.factory import make, option_defaults, required_options, resolve
 from mono_quant._plugins.manager import SLOW_IMPORT_MS, PluginManager, hooks_of
 from mono_quant._plugins.provider import Provider
 from mono_quant._plugins.registry import Registered
@@ -188,7 +188,7 @@ def _problems_of_the_component(record: Registered[ComponentSpec], what: str, kin
     try:
         made = type(make(record, kind, _INTERFACES[type(record.spec)], {}, **common))
     except ConfigurationError as error:
-        if not _needs_options(record):
+        if not required_options(record, but=common):
             yield str(error)
             return
         made = resolve(record)  # nothing can be made of it here; when it is a class, its methods can be looked at
@@ -197,8 +197,3 @@ def _problems_of_the_component(record: Registered[ComponentSpec], what: str, kin
         return
     if isinstance(made, type):
         yield from (f"{what}: {deprecated}" for deprecated in deprecated_methods(made))
-
-
-def _needs_options(record: Registered[ComponentSpec]) -> bool:
-    """Whether it has options without defaults, so that it cannot be made without a user."""
-    return "" in option_defaults(record, but=_COMMON.get(type(record.spec), {})).values()

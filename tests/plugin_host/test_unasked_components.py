@@ -9,7 +9,14 @@ from fake_distributions import Site
 from torch import nn
 
 from mono_quant import Batch, Quantizer, hookimpl
-from mono_quant.errors import ConfigurationError, PluginConflictError, PluginError, PluginWarning, QuantizationWarning
+from mono_quant.errors import (
+    CalibrationError,
+    ConfigurationError,
+    PluginConflictError,
+    PluginError,
+    PluginWarning,
+    QuantizationWarning,
+)
 from mono_quant.kernels.select import forget_measurements
 from mono_quant.plugin_api import Source, SourceSpec
 from mono_quant.revalidate import validate_file
@@ -44,6 +51,7 @@ def mono_quant_kernels():
     return [KernelSpec(name="mine", summary="a test's kernel", factory={factory}, aliases=("own",))]
 """
 RAISES = "raise ZeroDivisionError('on purpose')"
+REFUSES = "raise ValueError('on purpose')"
 NOWHERE = "'a_module_that_nobody_has:It'"
 
 
@@ -138,6 +146,35 @@ def test_a_source_that_fails_is_an_error_in_strict_mode(
 def test_a_source_that_needs_options_is_not_tried_unless_it_is_named(site: Site, run: Callable[..., object]):
     site.install("mono-quant-tape", source(options=", *, column"))
     assert set(run()) == {"0", "2"}
+
+
+def test_a_source_that_needs_options_is_not_tried_though_it_is_passed(site: Site, run: Callable[..., object]):
+    module = site.module("my_source", source(options=", *, column"))
+    assert set(run(plugins=[module])) == {"0", "2"}
+
+
+def test_the_error_about_data_that_no_source_reads_names_those_that_need_options_and_how_to_give_them(
+    site: Site, model: nn.Module
+):
+    site.install("mono-quant-tape", source(options=", *, column, width=1, separator"))
+    words = r"source 'tape' was not asked.*: source=(\{'name': 'tape', 'column': \.\.\., 'separator': \.\.\.\})"
+    with pytest.raises(CalibrationError, match=rf"(?s)no source reads calibration data of type int.*{words}") as raised:
+        Quantizer().quantize(model, 42)
+    assert str(raised.value).count("was not asked") == 1
+
+
+@pytest.mark.parametrize(("kind", "code"), [("source", source(made=REFUSES)), ("kernel", kernel(made=REFUSES))])
+def test_what_refuses_its_own_defaults_is_left_out_with_a_warning(
+    site: Site, run: Callable[..., object], kind: str, code: str
+):
+    site.install("mono-quant-mine", code)
+    with pytest.warns(PluginWarning, match=rf"is not used: {kind} .* refused its options {{}}: on purpose"):
+        assert set(run(kernel="reference").values()) == {("reference",)}
+
+
+def test_a_kernel_that_needs_options_is_not_tried(site: Site, run: Callable[..., object]):
+    site.install("mono-quant-mine", kernel().replace("__init__(self)", "__init__(self, *, threads)"))
+    assert set(run(kernel="reference").values()) == {("reference",)}
 
 
 def test_a_source_that_needs_options_and_is_named_without_them_is_an_error(site: Site, run: Callable[..., object]):
