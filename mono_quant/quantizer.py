@@ -1,8 +1,6 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
 import copy
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,10 +14,11 @@ from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.config import OnFailure, QuantizationConfig
-from mono_quant.core.dataflow import PRECISION_READS, DataFlowRecorder
+from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.plan import connected, make_plan, refuse_empty, settle
-from mono_quant.core.selection import Pattern, first_match, refuse_unmatched
+from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, with_sizes
+from mono_quant.core.plan_flow import read_outside, worth_watching
+from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
@@ -28,6 +27,7 @@ from mono_quant.io.files import write
 from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
+from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import QuantizedModule, leave_fast_paths, share_tied
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
@@ -116,30 +116,19 @@ class Quantizer:
             ConfigurationError: when a pattern matches no layer.
             UnknownPluginError: when nothing has the name of a component that the configuration asks for.
         """
-        config = self.config
         self.components.refuse_unknown()
         _validate_model(model)
-        refuse_unmatched(model, [*config.include, *config.exclude, *config.overrides])
-
-        names = defaultdict(list)
-        for name, module in model.named_modules(remove_duplicate=False):
-            names[module].append(name)
+        selection = LayerSelection(self.config, model)
 
         def decide(name: str, module: nn.Module) -> LayerPlan | Keep:
-            if config.include and first_match(config.include, names[module], module) is None:
-                return Keep("no include pattern names it")
-            if (pattern := first_match(config.exclude, names[module], module)) is not None:
-                return Keep(f"excluded by {pattern!r}")
-            pattern = first_match(config.overrides, names[module], module)
-            if pattern is not None and config.overrides[pattern] is None:
-                return Keep(f"overridden by {pattern!r}")
-            decision = self.components.scheme_for(name, module, also=names[module]).plan(name, module)
-            weights = sum(math.prod(spec.shape) for spec in getattr(decision, "weights", {}).values())
-            if weights < config.min_parameters and isinstance(decision, LayerPlan):
-                return Keep(f"it has {weights} weights, fewer than min_parameters={config.min_parameters}")
+            if reason := selection.why_kept(module):
+                return Keep(reason)
+            decision = self.components.scheme_for(name, module, also=selection.names(module)).plan(name, module)
+            if isinstance(decision, LayerPlan) and (reason := selection.why_too_small(decision)):
+                return Keep(reason)
             return decision
 
-        with untouched(f"scheme {config.scheme.name!r}, or one of an override,", model):
+        with untouched(f"scheme {self.config.scheme.name!r}, or one of an override,", model):
             return make_plan(model, decide)
 
     def quantize(
@@ -171,11 +160,9 @@ class Quantizer:
             copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
             copied = leave_fast_paths(copy_with(model, copies), closed)
         validation = None if copied is None else self._validate(model, copied, run)
-        timed = (
-            None
-            if validation is None or copied is None or run.first is None
-            else (measure_latency(model, copied, run.first))
-        )
+        timed = None
+        if validation is not None and copied is not None and run.first is not None:
+            timed = measure_latency(model, copied, run.first)
         versions = self.components.versions
         info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
         if inplace or copied is None:
@@ -240,7 +227,7 @@ class Quantizer:
             name: self.components.observer_for(name, modules[name], spec, also=also[name])
             for name, spec in needy.items()
         }
-        recorder = DataFlowRecorder(model, _with_tensors(modules, plan))
+        recorder = DataFlowRecorder(model, worth_watching(modules, plan))
         source = self.components.source_for(data)
         count, first = feed(
             model,
@@ -251,12 +238,7 @@ class Quantizer:
             length=source.length(data),
             watch=recorder,
         )
-        read_outside = {
-            name: Keep(_why_read(reader))
-            for name, reader in recorder.outside_reads.items()
-            if name in plan.layers and plan.layers[name].input is not None
-        }
-        plan = settle(model, plan.decide(read_outside))
+        plan = settle(model, plan.decide(read_outside(recorder, plan)))
         refuse_empty(plan)
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
@@ -285,14 +267,7 @@ class Quantizer:
                 layers[name] = scheme.convert(layer, decision, statistics)
             decisions[name] = decision
         share_tied(modules, layers)
-        seen: set[int] = set()
-        for name, decision in decisions.items():
-            own = [*layers[name].parameters(recurse=False), *layers[name].buffers(recurse=False)]
-            fresh = {id(t): t for t in own if id(t) not in seen}
-            seen |= set(fresh)
-            decisions[name] = attrs.evolve(
-                decision, quantized_bytes=sum(t.numel() * t.element_size() for t in fresh.values())
-            )
+        decisions = with_sizes(decisions, layers)
         for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):
             layers[name] = self._float_layer(modules, run.plan, name)
         for layer in layers.values():
@@ -336,22 +311,3 @@ class Quantizer:
         """Write into the model how it was made, for the file that it may be saved in."""
         manifest = make_manifest(run, self.config, validation=validation, versions=self.components.versions)
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)
-
-
-def _why_read(reader: str) -> str:
-    """Why a layer stays in float of which the torch function ``reader`` read a tensor, while the layer did not run."""
-    if reader not in PRECISION_READS:
-        return f"its weight is also read by {reader}, outside the layer"
-    return (
-        f"{reader} of its weight is read outside the layer, as in x.to(layer.weight.dtype), and would be that of int8 "
-        "codes: read that of an input, or override its scheme with one for weights alone, whose weights read as float"
-    )
-
-
-def _with_tensors(modules: Mapping[str, nn.Module], plan: Plan) -> list[str]:
-    """The leaf modules that have parameters or buffers, whose flow can matter, and all that will be replaced."""
-    return [
-        name
-        for name, module in modules.items()
-        if name in plan.layers or (next(module.children(), None) is None and (*module.parameters(), *module.buffers()))
-    ]

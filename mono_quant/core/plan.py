@@ -1,15 +1,16 @@
 """Making the coverage ledger: one walk over the modules, each leaf and each parameter byte once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+import attrs
 import torch
 from torch import nn
 
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Rewrite
 
-__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle"]
+__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle", "with_sizes"]
 
 Decide = Callable[[str, nn.Module], LayerPlan | Keep]
 
@@ -161,6 +162,18 @@ def refuse_empty(plan: Plan) -> None:
         reasons = [f"{name or '(model)'}: {reason}" for name, reason in plan.kept.items()]
         shown = "\n  ".join(reasons[:10]) or "the model has no layers"
         raise ConfigurationError(f"nothing would be quantized:\n  {shown}")
+
+
+def with_sizes(decisions: Mapping[str, LayerPlan], layers: Mapping[str, nn.Module]) -> dict[str, LayerPlan]:
+    """The decisions with the bytes that their quantized layers take; a tensor that several have counts in the first."""
+    sized: dict[str, LayerPlan] = {}
+    owned: set[int] = set()
+    for name, decision in decisions.items():
+        own = [*layers[name].parameters(recurse=False), *layers[name].buffers(recurse=False)]
+        fresh = {id(tensor): tensor for tensor in own if id(tensor) not in owned}
+        owned |= set(fresh)
+        sized[name] = attrs.evolve(decision, quantized_bytes=sum(_bytes(tensor) for tensor in fresh.values()))
+    return sized
 
 
 def _bytes(tensor: torch.Tensor) -> int:

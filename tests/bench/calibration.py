@@ -10,7 +10,7 @@ from mono_quant import Quantizer
 from mono_quant.calibration.data import as_batch
 from mono_quant.calibration.runner import evaluating, feed
 from mono_quant.core.dataflow import DataFlowRecorder
-from mono_quant.quantizer import _with_tensors
+from mono_quant.core.plan_flow import worth_watching
 
 from .workloads import workload
 
@@ -35,7 +35,7 @@ def main(name: str) -> dict[str, object]:
             for layer, decision in plan.layers.items()
             if decision.needs_data and decision.input is not None
         }
-        watch = DataFlowRecorder(model, _with_tensors(modules, plan)) if with_flow else None
+        watch = DataFlowRecorder(model, worth_watching(modules, plan)) if with_flow else None
         feed(model, iter(batches), observers, num_samples=8, show_progress=False, length=8, watch=watch)
 
     calls = {"bare": bare, "observers": lambda: observed(with_flow=False), "all": lambda: observed(with_flow=True)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from module_trees import byte_count, models, own_parameters, paths
 from torch import nn
 
-from mono_quant.core.plan import Decide, make_plan, refuse_empty
+from mono_quant.core.plan import Decide, make_plan, refuse_empty, with_sizes
 from mono_quant.core.schemes import Int8Dynamic, Int8Static, Int8WeightOnly
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, Scheme
@@ -178,3 +178,12 @@ def test_a_plan_that_quantizes_nothing_is_refused_with_the_reasons():
 def test_a_model_without_layers_is_refused():
     with pytest.raises(ConfigurationError, match="nothing would be quantized"):
         refuse_empty(int8_plan(nn.Sequential()))
+
+
+def test_the_bytes_of_a_tensor_that_quantized_layers_share_count_in_the_first():
+    layers = {"0": nn.Linear(4, 4, dtype=torch.float64), "1": nn.Linear(4, 4, dtype=torch.float64)}
+    layers["1"].weight = layers["0"].weight
+    planned = {name: Int8WeightOnly().plan(name, layer) for name, layer in layers.items()}
+    sized = with_sizes(planned, layers)
+    assert [decision.quantized_bytes for decision in sized.values()] == [(16 + 4) * 8, 4 * 8]
+    assert [decision.weights for decision in sized.values()] == [decision.weights for decision in planned.values()]
