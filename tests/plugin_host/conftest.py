@@ -1,6 +1,8 @@
 """A place to install fake distributions into, which leaves no trace."""
 
+import sysconfig
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from fake_distributions import Site
 from torch import nn
 
-from mono_quant._plugins import manager
+from mono_quant._plugins import discovery, manager
 from mono_quant._plugins.discovery import refresh
 
 SWITCHES = tuple(
@@ -22,6 +24,25 @@ def no_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the environment says, each test begins with nothing switched."""
     for switch in SWITCHES:
         monkeypatch.delenv(switch, raising=False)
+
+
+def _is_really_installed(point: EntryPoint) -> bool:
+    """Whether it is of a distribution besides mono-quant that stands where this Python keeps them."""
+    place = Path(str(point.dist.locate_file(""))).resolve()
+    return place == Path(sysconfig.get_path("purelib")).resolve() and point.dist.name != "mono-quant"
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever is installed where the tests run, each test begins with mono_quant alone."""
+
+    def of_the_test(*, group: str) -> EntryPoints:
+        return EntryPoints(point for point in entry_points(group=group) if not _is_really_installed(point))
+
+    monkeypatch.setattr(discovery, "entry_points", of_the_test)
+    refresh()
+    yield
+    refresh()
 
 
 @pytest.fixture
