@@ -37,7 +37,8 @@ def test_the_project_is_complete_and_nothing_in_it_is_left_to_fill_in(tmp_path: 
 
 def test_the_tests_of_every_kind_pass_as_written(tmp_path: Path):
     folders = [write_project(f"new-{kind}", kind, tmp_path) for kind in KINDS]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder / "src") for folder in folders)}
+    places = [*(str(folder / "src") for folder in folders), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     command = [
         sys.executable,
         "-m",

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mono_quant._atomic import replacing
 from mono_quant.errors import ArtifactError
-from mono_quant.io.atomic import replacing
 from mono_quant.io.json_text import dump_object, parse_object
 from mono_quant.io.limits import opened
 from mono_quant.io.plain_file import read_plain, refuse_other_than_plain

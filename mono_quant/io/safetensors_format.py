@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from mono_quant._atomic import replacing
 from mono_quant.errors import ArtifactError
-from mono_quant.io.atomic import replacing
 from mono_quant.io.json_text import dump_object, parse_object
 from mono_quant.io.safetensors_header import read_header
 from mono_quant.io.storable import why_not_stored

@@ -1,5 +1,6 @@
 """All that a plugin author imports: one record and one interface for each kind of component, and what they exchange."""
 
+from mono_quant._atomic import replacing
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import Format
@@ -59,4 +60,5 @@ __all__ = [
     "WeightOnlyOp",
     "WeightSpec",
     "hookimpl",
+    "replacing",
 ]

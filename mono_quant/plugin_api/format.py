@@ -17,7 +17,14 @@ class Format(ABC):
 
     @abstractmethod
     def save(self, artifact: Artifact, path: Path) -> None:
-        """Write the file: at every moment ``path`` is the old file or the whole new one. Same input, same bytes."""
+        """Write the file: at every moment ``path`` is the old file or the whole new one. Same input, same bytes.
+
+        A new file has the permissions that the umask leaves it, one that is replaced keeps its own. All of this is what
+        `mono_quant.plugin_api.replacing` does.
+
+        Raises:
+            ArtifactError: when it cannot be written; nothing is left behind then.
+        """
 
     @abstractmethod
     def load(self, path: Path) -> Artifact:

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import pickle
+import stat
 import subprocess
 import sys
 import zipfile
@@ -57,6 +58,8 @@ _WRAPPERS: dict[str, Callable[[bytes], bytes]] = {
     "zip": _zipped,
 }
 """What a pickle may be wrapped in."""
+
+_with_permissions = pytest.mark.skipif(os.name != "posix", reason="files have no modes here")
 
 
 class FormatSuite(ABC):
@@ -161,6 +164,43 @@ class FormatSuite(ABC):
             with pytest.raises(ArtifactError):
                 self.make().save(Artifact({"x": torch.ones(2)}, {}), tmp_path / "nowhere" / f"model{self.suffix}")
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_in_its_place_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / f"model{self.suffix}"
+        path.mkdir()
+        with pytest.raises(ArtifactError):
+            self.make().load(path)
+        if self.writes:
+            with pytest.raises(ArtifactError):
+                self.make().save(Artifact({"x": torch.ones(2)}, {}), path)
+        assert list(tmp_path.rglob("*")) == [path], "a save() that cannot be removed the folder, or left a file behind"
+
+    @_with_permissions
+    @pytest.mark.parametrize("umask", [0o022, 0o027], ids=oct)
+    def test_a_new_file_has_the_permissions_of_any_new_file(self, umask: int, tmp_path: Path) -> None:
+        if not self.writes:
+            return
+        before = os.umask(umask)
+        try:
+            path = self._saved(Artifact({"x": torch.ones(2)}, {}), tmp_path)
+        finally:
+            left = os.umask(before)
+        assert left == umask, "save() changed the umask of the process"
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == 0o666 & ~umask, (
+            f"with umask {umask:03o} a new file has mode {mode:03o}, not {0o666 & ~umask:03o}"
+        )
+
+    @_with_permissions
+    def test_a_file_that_is_replaced_keeps_its_permissions(self, tmp_path: Path) -> None:
+        if not self.writes:
+            return
+        path = self._saved(Artifact({"x": torch.ones(2)}, {}), tmp_path)
+        for kept in (0o600, 0o664):
+            path.chmod(kept)
+            self._saved(Artifact({"x": torch.zeros(2)}, {}), tmp_path)
+            mode = stat.S_IMODE(path.stat().st_mode)
+            assert mode == kept, f"a file of mode {kept:03o} that was replaced has mode {mode:03o}"
 
     def test_a_file_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError):

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from mono_quant import load_model, save_model
+from mono_quant._atomic import replacing
 from mono_quant.errors import ArtifactError
-from mono_quant.io.atomic import replacing
 
 SCRIPT = Path(__file__).with_name("full_disk.py")
 UNREADABLE = Path(__file__).with_name("unreadable_folder.py")

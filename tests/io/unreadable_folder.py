@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mono_quant.io.atomic import replacing
+from mono_quant._atomic import replacing
 
 NOBODY = 65534
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
+from mono_quant._atomic import replacing
 from mono_quant.errors import ArtifactError
-from mono_quant.io.atomic import replacing
 from mono_quant.io.checkpoint.regular import require_regular
 from mono_quant.io.json_text import parse_object
 

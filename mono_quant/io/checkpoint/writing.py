@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mono_quant._atomic import replacing
 from mono_quant.errors import ArtifactError
-from mono_quant.io.atomic import replacing
 from mono_quant.io.checkpoint.blocks import write_tensor
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, ShardIndex
 from mono_quant.io.checkpoint.layout import Layout, lay_out

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -173,4 +174,46 @@ class ScalesBeforeSaving(SafetensorsFormat):
         for tensor in artifact.tensors.values():
             if tensor.is_floating_point():
                 tensor.mul_(2)
+        super().save(artifact, path)
+
+
+@planted("test_a_new_file_has_the_permissions_of_any_new_file")
+class KeepsFilesToItsUser(SafetensorsFormat):
+    """As the files of `tempfile` are."""
+
+    def save(self, artifact: Artifact, path: Path) -> None:
+        is_new = not path.exists()
+        super().save(artifact, path)
+        if is_new:
+            path.chmod(0o600)
+
+
+@planted("test_a_file_that_is_replaced_keeps_its_permissions")
+class GivesEveryFileTheSame(SafetensorsFormat):
+    def save(self, artifact: Artifact, path: Path) -> None:
+        super().save(artifact, path)
+        path.chmod(0o644)
+
+
+@planted("test_a_folder_in_its_place_is_an_error")
+class ReplacesAFolder(SafetensorsFormat):
+    def save(self, artifact: Artifact, path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        super().save(artifact, path)
+
+
+@planted("test_a_folder_in_its_place_is_an_error")
+class RaisesWhatTheSystemSays(SafetensorsFormat):
+    def save(self, artifact: Artifact, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(path)
+        super().save(artifact, path)
+
+
+@planted("test_a_folder_in_its_place_is_an_error")
+class LeavesItsFileBehind(SafetensorsFormat):
+    def save(self, artifact: Artifact, path: Path) -> None:
+        if path.is_dir():
+            path.with_name("temporary").touch()
         super().save(artifact, path)

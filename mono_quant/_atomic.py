@@ -15,11 +15,19 @@ __all__ = ["replacing"]
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside the target; when the block ends well it is flushed to disk and takes the target's name.
 
+    When the block raises, the target is as it was, and nothing is beside it. A new target has the permissions
+    that any new file gets, by the umask; one that is replaced keeps those it had.
+
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
     Raises:
-        ArtifactError: when the folder does not exist or cannot be written to.
+        ArtifactError: when it cannot be written, in whatever way: in place of every `OSError`, also of the block's.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_dir():  # found out before the block writes a whole model
+            raise ArtifactError(f"{path} cannot be written: it is a folder; give the path of a file")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
