@@ -58,11 +58,11 @@ class MinMaxObserver(Observer):
 
     def state(self) -> dict[str, Tensor]:
         """``{"min": (groups,), "max": (groups,)}``, or empty."""
-        return {} if self._range is None else {"min": self._range[0], "max": self._range[1]}
+        return {} if self._range is None else {"min": self._range[0].clone(), "max": self._range[1].clone()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` gave."""
-        self._range = (state["min"], state["max"]) if state else None
+        self._range = (state["min"].clone(), state["max"].clone()) if state else None
 
     def _widen(self, low: Tensor, high: Tensor) -> None:
         if self._range is not None:

@@ -68,11 +68,14 @@ class Observer(ABC):
         raise TypeError(message)
 
     def state(self) -> dict[str, Tensor]:
-        """The statistics as tensors; empty when nothing was observed."""
+        """The statistics as tensors, in memory of their own; empty when nothing was observed.
+
+        What is observed later does not change them, and who writes into them does not change the observer.
+        """
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` gave.
+        """Restore what `state` gave to an observer that was made alike, for the same granularity. Copies the tensors.
 
         Raises:
             TypeError: when this kind of observer keeps no state.

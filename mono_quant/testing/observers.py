@@ -217,20 +217,50 @@ class ObserverSuite(ABC):
         twin.forward(finite("outlier"))
         assert _same(before, _ends(original)), "a copy shares its memory with the original"
 
-    def test_a_saved_state_goes_on_as_the_original(self) -> None:
-        original = self._seen([finite("normal")])
+    @_every_granularity
+    def test_a_saved_state_goes_on_as_the_original(self, granularity: Granularity) -> None:
+        original = self._seen([finite("normal")], granularity=granularity)
         if self.keeps_no_state:
             with pytest.raises(TypeError):
                 self.make().load_state({"any": torch.zeros(1)})
             return
         state = original.state()
         assert state and all(isinstance(value, Tensor) for value in state.values()), "state() must give tensors by name"
-        restored = self.make()
+        restored = self.make(granularity=granularity)
         restored.load_state({name: value.clone() for name, value in state.items()})
         assert _same(_ends(original), _ends(restored)), "load_state(state()) gives another range"
         for observer in (original, restored):
             observer.forward(finite("outlier"))
         assert _same(_ends(original), _ends(restored)), "after load_state(state()) more data gives another range"
+
+    @_every_granularity
+    def test_a_state_shares_no_memory_with_the_observer_that_gave_it(self, granularity: Granularity) -> None:
+        original = self._seen([finite("normal")], granularity=granularity)
+        state, before = original.state(), [end.clone() for end in _ends(original)]
+        saved = {name: value.clone() for name, value in state.items()}
+        original.forward(finite("outlier"))
+        original.reset()
+        assert _same(saved.values(), state.values()), "state() gives tensors that later data is written into: copy them"
+        original.forward(finite("normal"))
+        for value in original.state().values():
+            value.zero_()
+        assert _same(before, _ends(original)), "who writes into what state() gave changes the observer: copy it"
+
+    @_every_granularity
+    def test_a_state_shares_no_memory_with_the_observer_that_loaded_it(self, granularity: Granularity) -> None:
+        if self.keeps_no_state:
+            return
+        state = {n: v.clone() for n, v in self._seen([finite("normal")], granularity=granularity).state().items()}
+        before = {name: value.clone() for name, value in state.items()}
+        restored = self.make(granularity=granularity)
+        restored.load_state(state)
+        restored.forward(finite("outlier"))
+        assert _same(before.values(), state.values()), "data is written into what load_state() was given: copy it"
+        restored.load_state(state)
+        ends = [end.clone() for end in _ends(restored)]
+        for value in state.values():
+            value.zero_()
+        assert _same(ends, _ends(restored)), "who writes into what load_state() was given changes the observer: copy it"
 
     def test_the_state_before_data_is_empty(self) -> None:
         observer = self._seen([finite("normal")])

@@ -123,6 +123,54 @@ class HasNoState(MinMaxObserver):
         return {}
 
 
+@planted("test_a_saved_state_goes_on_as_the_original")
+class SavesOneGroup(MinMaxObserver):
+    """Right per tensor."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: end[:1] for name, end in super().state().items()}
+
+
+@planted("test_a_state_shares_no_memory_with_the_observer_that_gave_it")
+class HandsOutWhatItKeeps(MinMaxObserver):
+    def state(self) -> dict[str, Tensor]:
+        return {} if self._range is None else {"min": self._range[0], "max": self._range[1]}
+
+
+class WidensInPlace(MinMaxObserver):
+    def range(self):
+        ends = super().range()
+        return ends and (ends[0].clone(), ends[1].clone())
+
+    def _widen(self, low: Tensor, high: Tensor) -> None:
+        if self._range is None:
+            self._range = (low.clone(), high.clone())
+        else:
+            torch.minimum(self._range[0], low, out=self._range[0])
+            torch.maximum(self._range[1], high, out=self._range[1])
+
+
+@planted("test_a_state_shares_no_memory_with_the_observer_that_gave_it")
+class WritesIntoASavedState(WidensInPlace):
+    def state(self) -> dict[str, Tensor]:
+        return {} if self._range is None else {"min": self._range[0], "max": self._range[1]}
+
+
+@planted("test_a_state_shares_no_memory_with_the_observer_that_loaded_it")
+class WritesIntoALoadedState(WidensInPlace):
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._range = (state["min"], state["max"]) if state else None
+
+
+@planted("test_a_state_shares_no_memory_with_the_observer_that_loaded_it")
+class KeepsALoadedState(MinMaxObserver):
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._range = (state["min"], state["max"]) if state else None
+
+
+planted("")(WidensInPlace)
+
+
 @planted("test_two_of_them_share_nothing")
 class SharesAcrossInstances(MinMaxObserver):
     _all: ClassVar[dict[str, Any]] = {}

@@ -51,11 +51,11 @@ class PercentileObserver(Observer):
 
     def state(self) -> dict[str, Tensor]:
         """``{"counts": (groups, 65536)}``, int64, or empty."""
-        return {"counts": self._counts} if self._counts.any() else {}
+        return {"counts": self._counts.clone()} if self._counts.any() else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` gave."""
-        self._counts = state.get("counts", torch.zeros(1, 2**16, dtype=torch.int64))
+        self._counts = state["counts"].clone() if state else torch.zeros(1, 2**16, dtype=torch.int64)
 
 
 def _ordered(bits: Tensor) -> Tensor:
