@@ -33,7 +33,14 @@ class Source(ABC):
 
     @abstractmethod
     def batches(self, data: Any) -> Iterator[Batch]:  # noqa: ANN401 - whatever `accepts` said yes to
-        """The batches one after another, each made when it is asked for."""
+        """The batches one after another, each made when it is asked for. The data stays as it is.
+
+        No batch shares memory with another. It may be the user's own tensors: what a model writes into them is put
+        back when it has run.
+
+        Raises:
+            CalibrationError: when the data cannot be read, naming the file or the batch, and saying what to do.
+        """
 
     def length(self, data: Any) -> int | None:  # noqa: ANN401
         """How many batches there are, or None when that cannot be known without drawing them."""

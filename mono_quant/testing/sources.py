@@ -1,7 +1,9 @@
 """What every source promises."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -9,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from mono_quant.core.tensors import iter_tensors, same_bits
+from mono_quant.core.tensors import is_plain, iter_tensors, same_bits
+from mono_quant.errors import CalibrationError
 from mono_quant.plugin_api import Batch, Source
 
 __all__ = ["SourceSuite"]
@@ -32,6 +35,12 @@ class SourceSuite(ABC):
     foreign: ClassVar[tuple[str, ...]] = tuple(_FOREIGN)
     """Which of the objects that are no data it must refuse: leave out what it does accept, as ``"text"`` for paths."""
 
+    shares_memory: ClassVar[bool] = False
+    """Whether a batch may be memory of the data itself, as the items of a list are.
+
+    What a model writes into it is put back when it has run.
+    """
+
     @abstractmethod
     def make(self) -> Source:
         """A new source."""
@@ -39,6 +48,10 @@ class SourceSuite(ABC):
     @abstractmethod
     def accepted(self) -> Sequence[tuple[Any, Sequence[Batch]]]:
         """Pairs of data that it accepts and the batches that must come of it; made anew at each call."""
+
+    def broken(self) -> Sequence[tuple[Any, str]]:
+        """Pairs of data that it must refuse when it is read, and what the error must name, as the file; made anew."""
+        return []
 
     def endless(self) -> Any:  # noqa: ANN401 - data of whatever type
         """Data without an end that it accepts, to show that it reads only what is asked for; None if there is none."""
@@ -76,6 +89,15 @@ class SourceSuite(ABC):
             same = len(found) == len(others) == len(expected) and all(map(_same, found, others))
             assert same, f"accepts() or length() drew from {_name(asked)}"
 
+    def test_what_is_broken_is_refused_with_a_clear_error(self) -> None:
+        for data, named in self.broken():
+            assert self.make().accepts(data) in (True, False), f"accepts() must be True or False for {_name(data)}"
+            with pytest.raises(CalibrationError, match=re.escape(named)):
+                list(self.make().batches(data))
+        for data, _ in self.broken():
+            with suppress(CalibrationError):
+                self.make().length(data)
+
     def test_the_length_is_right_where_it_is_known(self) -> None:
         for data, expected in self.accepted():
             length = self.make().length(data)
@@ -103,15 +125,43 @@ class SourceSuite(ABC):
 
     def test_what_a_model_writes_into_a_batch_stays_there(self) -> None:
         for data, given in self.accepted():
-            source, found, expected = self.make(), [], [batch.clone() for batch in given]
-            for batch in source.batches(data):
-                found.append(batch.clone())
-                with torch.no_grad():
-                    for tensor in iter_tensors((batch.args, dict(batch.kwargs))):
-                        if tensor.is_floating_point() and not tensor._is_view():  # noqa: SLF001 - no public way
-                            tensor.zero_()
+            expected = [batch.clone() for batch in given]
+            found = _read_and_written_into(self.make(), data)
             same = len(found) == len(expected) and all(map(_same, found, expected))
             assert same, "writing into one batch changed another: they share their memory"
+
+    def test_the_data_is_left_as_it_was(self) -> None:
+        for data, given in self._lasting():
+            expected = [batch.clone() for batch in given]
+            for _ in range(2):
+                found = list(self.make().batches(data))
+                same = len(found) == len(expected) and all(map(_same, found, expected))
+                assert same, f"reading changed the data: read again, {_name(data)} gives other batches"
+
+    def test_what_a_model_writes_into_a_batch_does_not_reach_the_data(self) -> None:
+        if self.shares_memory:
+            return
+        for data, given in self._lasting():
+            expected = [batch.clone() for batch in given]
+            _read_and_written_into(self.make(), data)
+            found = list(self.make().batches(data))
+            same = len(found) == len(expected) and all(map(_same, found, expected))
+            assert same, f"writing into a batch changed {_name(data)}: copy it, or declare shares_memory if it is meant"
+
+    def _lasting(self) -> list[tuple[Any, Sequence[Batch]]]:
+        """The examples of data that can be read more than once."""
+        return [pair for pair in self.accepted() if not isinstance(pair[0], Iterator)]
+
+
+def _read_and_written_into(source: Source, data: object) -> list[Batch]:
+    """What the batches were; into each of them something is written before the next is drawn, as a model may do."""
+    found = []
+    for batch in source.batches(data):
+        found.append(batch.clone())
+        with torch.inference_mode():  # in which tensors of any mode can be written into
+            for tensor in filter(is_plain, iter_tensors((batch.args, dict(batch.kwargs)))):
+                tensor.copy_(tensor == 0)
+    return found
 
 
 def _same(one: Batch, other: Batch) -> bool:

@@ -18,6 +18,8 @@ def rows(number: int) -> Tensor:
 
 
 class TestDataLoader(SourceSuite):
+    shares_memory = True  # items of a list are the user's own
+
     def make(self) -> DataLoaderSource:
         return DataLoaderSource()
 
@@ -37,6 +39,16 @@ class TestDataLoader(SourceSuite):
             ([], []),
         ]
 
+    def broken(self) -> Sequence[tuple[Any, str]]:
+        return [
+            ([3], "calibration batch 0"),
+            ([rows(0), "text"], "calibration batch 1"),
+            ([()], "calibration batch 0"),
+            ([[[]]], "calibration batch 0"),
+            ([torch.ones(2).numpy()], "batch_fn=torch.from_numpy"),
+            ((item for item in [rows(0), None]), "calibration batch 1"),
+        ]
+
     def endless(self) -> Iterator[Tensor]:
         return map(rows, count())
 
@@ -49,6 +61,9 @@ class TestDataLoaderWithBatchFn(TestDataLoader):
 
     def accepted(self) -> Sequence[tuple[Any, Sequence[Batch]]]:
         return [([{"data": rows(n)} for n in range(3)], [Batch((rows(n),)) for n in range(3)])]
+
+    def broken(self) -> Sequence[tuple[Any, str]]:
+        return [([{"data": rows(0)}, {"data": 3}], "calibration batch 1")]
 
     def endless(self) -> Iterator[Any]:
         return ({"data": rows(n)} for n in count())

@@ -59,6 +59,15 @@ class TestNumpy(SourceSuite):
             (str(self.folder / "two.npz"), both),
         ]
 
+    def broken(self):
+        (self.folder / "damaged.npy").write_bytes(b"no array")
+        return [
+            (np.array([{}, []], dtype=object), "the array [2] has dtype object"),
+            ({"x": np.ones((4, 2)), "t": np.ones(3)}, "'x' has 4, 't' has 3 rows"),
+            (self.folder / "missing.npy", "missing.npy"),
+            (str(self.folder / "damaged.npy"), "damaged.npy"),
+        ]
+
     def test_no_other_source_reads_what_it_accepts(self):
         for data, _ in self.accepted():
             assert not DataLoaderSource().accepts(data)

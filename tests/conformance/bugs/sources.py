@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mono_quant.errors import CalibrationError
 from mono_quant.plugin_api import Batch, Source
 from mono_quant.testing import SourceSuite
 
@@ -23,7 +24,10 @@ class Right(Source):
         return isinstance(data, list | Iterator)
 
     def batches(self, data: Any) -> Iterator[Batch]:
-        return (Batch((x,)) for x in data)
+        for number, x in enumerate(data):
+            if not isinstance(x, torch.Tensor):
+                raise CalibrationError(f"item {number} is no tensor")
+            yield Batch((x.clone(),))
 
 
 def planted(test: str) -> Any:
@@ -36,6 +40,7 @@ def planted(test: str) -> Any:
         members = {
             "make": lambda self: source(),
             "accepted": accepted,
+            "broken": lambda self: [([rows(0), "text"], "item 1")],
             "endless": lambda self: map(rows, count()),
             "__module__": __name__,
         }
@@ -100,6 +105,54 @@ class ReusesAPage(Right):
         for x in data:
             first = x if first is None else first
             yield Batch((first.add_(0) if x is first else first.copy_(first + 1),))
+
+
+@planted("test_what_a_model_writes_into_a_batch_stays_there")
+class SlidesOverAPage(Right):
+    """Each batch is a view of one page, one number further than the batch before."""
+
+    def batches(self, data: Any) -> Iterator[Batch]:
+        page = torch.arange(1000.0)
+        return (Batch((page[int(x[0, 0]) :][:6].view(2, 3),)) for x in data)
+
+
+@planted("test_what_a_model_writes_into_a_batch_does_not_reach_the_data")
+class HandsOutTheData(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        return (Batch((x,)) for x in data)
+
+
+@planted("test_what_a_model_writes_into_a_batch_does_not_reach_the_data")
+class HandsOutViewsOfTheData(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        return (Batch((x[:],)) for x in data)
+
+
+@planted("test_the_data_is_left_as_it_was")
+class ScalesTheData(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        return (Batch((x.mul_(2) / 2,)) for x in data)
+
+
+@planted("test_what_is_broken_is_refused_with_a_clear_error")
+class LeavesOutWhatIsBroken(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        return super().batches(x for x in data if isinstance(x, torch.Tensor))
+
+
+@planted("test_what_is_broken_is_refused_with_a_clear_error")
+class FallsOverWhatIsBroken(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        return (Batch((x.clone(),)) for x in data)
+
+
+@planted("test_what_is_broken_is_refused_with_a_clear_error")
+class DoesNotSayWhichIsBroken(Right):
+    def batches(self, data: Any) -> Iterator[Batch]:
+        try:
+            yield from super().batches(data)
+        except CalibrationError as error:
+            raise CalibrationError("bad data") from error
 
 
 @planted("test_the_length_is_right_where_it_is_known")
