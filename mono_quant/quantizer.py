@@ -299,6 +299,7 @@ class Quantizer:
             quantized=quantized,
             plan=run.plan,
             batch=run.first,
+            run=run_once,
             float_layer=lambda name: self._float_layer(modules, run.plan, name) if name in modules else None,
             save=lambda path: write(self.components.format_for(path), quantized, path),
             load=lambda path: self.load(path, model),

@@ -11,6 +11,7 @@ from mono_quant._plugins.manager import PluginManager
 from mono_quant.component import Component, Wanted
 from mono_quant.core.plan import connected
 from mono_quant.errors import CalibrationError
+from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
 from mono_quant.io.validation import ValidationResult, run_validators
 from mono_quant.plugin_api import Batch, ValidationContext, ValidationFinding
@@ -67,6 +68,7 @@ def validate_file(
         quantized=quantized,
         plan=None,
         batch=None if data is None else first_batch(quantizer, data),
+        run=run_once,
         float_layer=float_layer,
         save=lambda copy: write(components.format_for(copy), quantized, copy),
         load=lambda copy: quantizer.load(copy, model),

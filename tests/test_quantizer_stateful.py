@@ -16,6 +16,7 @@ from mono_quant.calibration.state import restoring
 from mono_quant.core.observers import MinMaxObserver
 from mono_quant.core.originals import Writes
 from mono_quant.errors import CalibrationError
+from mono_quant.io.checks import run_once
 from mono_quant.io.validation import run_validators
 from mono_quant.plugin_api import Batch, ValidationContext
 from mono_quant.summary import measure_latency
@@ -171,8 +172,8 @@ def test_a_validator_that_runs_the_models_leaves_them_as_they_were():
 
     model, quantized = Stateful(), Stateful()
     context = ValidationContext(
-        original=model, quantized=quantized, plan=None, batch=Batch((rows()[0],)), float_layer=lambda _: None,
-        save=lambda _: None, load=lambda _: model,
+        original=model, quantized=quantized, plan=None, batch=Batch((rows()[0],)), run=run_once,
+        float_layer=lambda _: None, save=lambda _: None, load=lambda _: model,
     )  # fmt: skip
     run_validators([Running(), Running()], context)
     assert seen == [(1, 1), (1, 1)]

@@ -23,6 +23,7 @@ from mono_quant.io.checks import (
     SqnrValidator,
     WeightRangeValidator,
     calculate_model_size,
+    run_once,
 )
 from mono_quant.io.manifest import Manifest
 from mono_quant.io.safetensors_format import SafetensorsFormat
@@ -210,6 +211,7 @@ def _context(original: nn.Module, quantized: nn.Module, batch: Batch | None) -> 
         quantized=quantized,
         plan=None,
         batch=batch,
+        run=run_once,
         float_layer=_unchanged_layers(original, quantized).get,
         save=lambda path: SafetensorsFormat().save(to_artifact(quantized), path),
         load=lambda path: _load_into_copy(quantized, path),

@@ -50,6 +50,7 @@ class QuantizedMultiheadAttention(QuantizedModule):
         input_spec: how query, key and value are quantized; dynamic.
     """
 
+    input_spec: TensorSpec
     in_proj_bias: Tensor | None
     out_proj: nn.Module
 

@@ -10,24 +10,22 @@ from torch import Tensor, nn
 from mono_quant.core.encoding import decode
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.select import NamedKernel
+from mono_quant.plugin_api.layer import QuantizedLayer
 
 __all__ = ["QuantizedModule", "as_float32", "is_recorded", "is_traced"]
 
 
-class QuantizedModule(nn.Module):
+class QuantizedModule(QuantizedLayer):
     """A layer with quantized parameters, in plain tensors under the parameters' own names.
 
     ``<p>`` holds the codes of parameter ``p``, ``<p>_scale`` and ``<p>_zero_point`` what they stand for; see
     `mono_quant.plugin_api.WeightSpec` for dtypes and shapes. Those that are floating-point are frozen parameters, so
     that ``next(model.parameters())`` tells device and dtype as ever; the integers are buffers. ``half()`` and
-    ``to(dtype)`` leave them as they are.
+    ``to(dtype)`` leave them as they are; the ``float_dtype`` of ``weight_specs`` follows.
 
     What raises `NotImplementedError` here is for each kind of layer to say. It is no ABC, whose metaclass would clash
     with that of a user's layer that has another.
     """
-
-    weight_specs: dict[str, WeightSpec]
-    """Quantized parameter → how it is stored; its ``float_dtype`` follows ``half()`` and ``to(dtype)``."""
 
     @property
     def kernels_in_use(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class KernelModule(QuantizedModule):
         input_qparams: scale and zero point of a static input.
     """
 
+    input_spec: TensorSpec
     weight: Tensor
     weight_scale: Tensor
     input_scale: Tensor | None
@@ -76,6 +77,13 @@ class KernelModule(QuantizedModule):
     def kernels_in_use(self) -> tuple[str, ...]:
         """Names of the kernels in use, in the order in which they were chosen."""
         return self.engine.chosen
+
+    @property
+    def input_qparams(self) -> tuple[Tensor, Tensor] | None:
+        """Those of a static input."""
+        if self.input_scale is None or self.input_zero_point is None:
+            return None
+        return self.input_scale, self.input_zero_point
 
     def use_kernels(self, kernels: tuple[NamedKernel, ...], wanted: str = "auto") -> None:
         """Choose from these kernels from now on."""

@@ -1,10 +1,12 @@
 """All that a plugin author imports: one record and one interface for each kind of component, and what they exchange."""
 
 from mono_quant._atomic import replacing
+from mono_quant.core.sqnr import sqnr_db, sum_sqnr_db
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import Format
 from mono_quant.plugin_api.kernel import Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
+from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.markers import API_VERSION, OLDEST_API_VERSION, hookimpl
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec, WeightSpec
@@ -44,6 +46,7 @@ __all__ = [
     "OpKind",
     "Plan",
     "PlanEntry",
+    "QuantizedLayer",
     "QuantizedOp",
     "Removed",
     "Rewrite",
@@ -61,4 +64,6 @@ __all__ = [
     "WeightSpec",
     "hookimpl",
     "replacing",
+    "sqnr_db",
+    "sum_sqnr_db",
 ]

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.core.affine import choose_qparams_of
+from mono_quant.core.affine import choose_qparams_of, quantize
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import decode
 from mono_quant.core.qtypes import UINT8
@@ -25,7 +25,7 @@ OpKind = Literal["linear", "conv1d", "conv2d", "conv3d"]
 class QuantizedOp:
     """A layer's arithmetic: ``float(Σ (q_x - input_zero_point) · weight) · (input_scale · weight_scale) + bias``.
 
-    ``q_x`` are the uint8 codes of the float input, as `mono_quant.core.affine.quantize` gives them; the sum is exact.
+    ``q_x`` are the uint8 codes of the float input, as `input_codes` gives them; the sum is exact.
 
     Args:
         kind: ``"linear"``: input ``(N, K)``, weight ``(out, K)``; ``"conv2d"``: input ``(N, C, H, W)``, weight
@@ -56,6 +56,11 @@ class QuantizedOp:
             return self.input_scale, self.input_zero_point
         low, high = torch.aminmax(x)
         return choose_qparams_of(float(low), float(high), UINT8)
+
+    def input_codes(self, x: Tensor) -> tuple[Tensor, float, int]:
+        """The uint8 codes of one float32 input, in its shape, and the scale and zero point that they are made with."""
+        scale, zero_point = self.input_qparams(x)
+        return quantize(x, scale, zero_point, UINT8), scale, zero_point
 
     @cached_property
     def is_pair_safe(self) -> bool:

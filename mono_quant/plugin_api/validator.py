@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 
 from mono_quant.plugin_api.plan import Plan
 from mono_quant.plugin_api.source import Batch
@@ -23,6 +23,9 @@ class ValidationContext:
         quantized: the quantized model, in eval mode.
         plan: what was quantized; None when that is not known.
         batch: a real calibration batch; None when there was no data.
+        run: the tensors of a model's output on a batch, in their order. It runs on a copy of the batch in eval mode,
+            without gradients, with the same random numbers in each call, and is afterwards as it was. Raises
+            `CalibrationError` when the batch does not fit.
         float_layer: the float layer that was quantized under a name, after rewrites; None when that is not known.
         save: writes the quantized model to a path, whose suffix chooses the format.
         load: the quantized model from such a file.
@@ -32,6 +35,7 @@ class ValidationContext:
     quantized: nn.Module
     plan: Plan | None
     batch: Batch | None
+    run: Callable[[nn.Module, Batch], list[Tensor]]
     float_layer: Callable[[str], nn.Module | None]
     save: Callable[[Path], None]
     load: Callable[[Path], nn.Module]

@@ -11,6 +11,7 @@ from small_models import FEATURES, quantize, rows
 from torch import Tensor, nn
 
 from mono_quant import Batch, save_model
+from mono_quant.io.checks import run_once
 from mono_quant.modules import QuantizedLinear
 from mono_quant.plugin_api import ValidationContext, ValidationFinding
 
@@ -62,6 +63,7 @@ def context(
         quantized=model,
         plan=None,
         batch=None if batch is None else Batch((batch,)),
+        run=run_once,
         float_layer=dict(floats.named_modules()).get,
         save=lambda path: save_model(model, path),
         load=load,

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mono_quant.io.checks import run_once
 from mono_quant.plugin_api import ValidationContext, ValidationFinding, Validator
 from mono_quant.testing import ValidatorSuite
 from mono_quant.testing.validators import Change
@@ -62,7 +61,7 @@ class FailsEverything(Right):
 @planted("test_what_is_not_known_is_skipped_and_not_guessed")
 class NeedsABatch(Right):
     def validate(self, context: ValidationContext) -> Sequence[ValidationFinding]:
-        run_once(context.quantized, context.batch)
+        context.run(context.quantized, context.batch)
         return super().validate(context)
 
 

@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 
 import attrs
-from mono_quant.modules import QuantizedModule
-from mono_quant.plugin_api import LayerPlan, Plan, PlanEntry, Removed, ValidationContext
+from mono_quant.plugin_api import LayerPlan, Plan, PlanEntry, QuantizedLayer, Removed, ValidationContext
 from torch import Tensor, nn
 
 from mono_quant_report.figures import (
@@ -115,7 +114,7 @@ def collect(context: ValidationContext, count: int) -> Contents:
         count: how many layers to draw: those with the lowest SQNR.
     """
     notes = [] if context.plan is not None else ["the plan is not known: no reasons, and no sizes of float layers"]
-    modules = {n: module for n, module in context.quantized.named_modules() if isinstance(module, QuantizedModule)}
+    modules = {n: module for n, module in context.quantized.named_modules() if isinstance(module, QuantizedLayer)}
     rows = list(_rows(context, modules))
     if not rows:
         notes.append("no layer is quantized")
@@ -144,7 +143,7 @@ def _rank(value: float | None) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _rows(context: ValidationContext, modules: dict[str, QuantizedModule]) -> Iterator[Row]:
+def _rows(context: ValidationContext, modules: dict[str, QuantizedLayer]) -> Iterator[Row]:
     entries = {} if context.plan is None else {e.name: e for e in context.plan.entries if e.name in context.plan.layers}
     for name in [*entries, *(name for name in modules if name not in entries)]:
         module = modules.get(name)
@@ -152,7 +151,7 @@ def _rows(context: ValidationContext, modules: dict[str, QuantizedModule]) -> It
         yield _row(name, module, entries.get(name), sqnr(weights))
 
 
-def _row(name: str, module: QuantizedModule | None, entry: PlanEntry | None, value: float | None) -> Row:
+def _row(name: str, module: QuantizedLayer | None, entry: PlanEntry | None, value: float | None) -> Row:
     if entry is not None and isinstance(entry.decision, LayerPlan):
         plan = entry.decision
         weights = " and ".join(dict.fromkeys(map(str, plan.weights.values())))
@@ -164,7 +163,7 @@ def _row(name: str, module: QuantizedModule | None, entry: PlanEntry | None, val
     weights = " and ".join(dict.fromkeys(map(str, specs.values())))
     own = () if module is None else (*module.parameters(recurse=False), *module.buffers(recurse=False))
     after = sum(tensor.numel() * tensor.element_size() for tensor in own)
-    how = f"weight {weights}, input {getattr(module, 'input_spec', None) or 'float'}"
+    how = f"weight {weights}, input {(module and module.input_spec) or 'float'}"
     return Row(name=name, kind=type(module).__name__, how=how, before=None, after=after, sqnr=value)
 
 
@@ -177,7 +176,7 @@ def _others(plan: Plan) -> Iterator[tuple[str, str, int, str]]:
             yield entry.name, entry.layer_type, entry.parameter_bytes, entry.decision.reason
 
 
-def _weights(module: QuantizedModule, original: nn.Module | None) -> list[Weight]:
+def _weights(module: QuantizedLayer, original: nn.Module | None) -> list[Weight]:
     found = []
     for name, spec in module.weight_specs.items():
         float_weight = getattr(original, name, None)
@@ -198,14 +197,14 @@ def _inputs(context: ValidationContext, names: list[str]) -> tuple[dict[str, See
     if context.batch is None:
         return {}, ["there is no batch: inputs are not drawn"]
     try:
-        return watch_inputs(context.original, context.batch, names), []
+        return watch_inputs(context.run, context.original, context.batch, names), []
     except Exception as error:  # noqa: BLE001 - the user's model can raise anything
         why = printable(f"{type(error).__name__}: {error}")
         return {}, [f"the float model does not run on the batch, so inputs are not drawn: {why}"]
 
 
 def _drawn(
-    context: ValidationContext, module: QuantizedModule, row: Row, number: int, seen: dict[str, SeenInput]
+    context: ValidationContext, module: QuantizedLayer, row: Row, number: int, seen: dict[str, SeenInput]
 ) -> Drawn:
     notes = []
     weights = []
@@ -228,7 +227,6 @@ def _drawn(
         )
     if context.batch is not None and row.name not in seen:
         notes.append("its input is not drawn: the float model did not call it by itself with a float tensor")
-    input_spec = getattr(module, "input_spec", None)
     return Drawn(
         row=row,
         number=number,
@@ -236,5 +234,5 @@ def _drawn(
         notes=notes,
         seen=seen.get(row.name),
         input_codes=input_code_ends(module),
-        input_kind="stays float" if input_spec is None else str(input_spec),
+        input_kind="stays float" if module.input_spec is None else str(module.input_spec),
     )

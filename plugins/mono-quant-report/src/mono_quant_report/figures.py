@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from mono_quant.plugin_api import WeightSpec
+from mono_quant.plugin_api import QuantizedLayer, WeightSpec, sum_sqnr_db
 from torch import Tensor, nn
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "total_bytes",
 ]
 
-_ELEMENTS = 2**18
 _SYMMETRIC_INT8 = -127
 _NARROW = 1e-9
 _FEWEST_BINS, _MOST_BINS = 20, 120
@@ -97,24 +96,10 @@ def bins_for(count: int) -> int:
 
 
 def sqnr(weights: list[Weight]) -> float | None:
-    """10 · log10(Σ x² / Σ (x - x̂)²) in dB of all weights of a layer, in float64.
-
-    ``inf`` without any noise, ``nan`` when something is not finite, None when a float weight is not known.
-    """
-    signal = noise = 0.0
-    for weight in weights:
-        if weight.original is None:
-            return None
-        pairs = (tensor.detach().flatten().split(_ELEMENTS) for tensor in (weight.original, weight.decoded))
-        for x, approximation in zip(*pairs, strict=True):
-            exact = x.double()
-            signal += float(exact.square().sum())
-            noise += float((exact - approximation.double()).square().sum())
-    if not weights or not (math.isfinite(signal) and math.isfinite(noise)):
-        return math.nan if weights else None
-    if noise == 0:
-        return math.inf
-    return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf
+    """SQNR in dB of all weights of a layer; None when there is none, or a float weight is not known."""
+    if not weights or any(weight.original is None for weight in weights):
+        return None
+    return sum_sqnr_db((weight.original, weight.decoded) for weight in weights if weight.original is not None)
 
 
 def channel_ends(tensor: Tensor, spec: WeightSpec) -> Ends:
@@ -140,13 +125,13 @@ def code_ends(stored: dict[str, Tensor], spec: WeightSpec) -> Ends:
     return ends[0], ends[1]
 
 
-def input_code_ends(module: nn.Module) -> tuple[float, float] | None:
+def input_code_ends(layer: QuantizedLayer) -> tuple[float, float] | None:
     """The ends of what the codes of a layer's input can express; None when it has no fixed scale."""
-    scale, zero_point = getattr(module, "input_scale", None), getattr(module, "input_zero_point", None)
-    spec = getattr(module, "input_spec", None)
-    if not isinstance(scale, Tensor) or not isinstance(zero_point, Tensor) or spec is None:
+    if layer.input_spec is None or layer.input_qparams is None:
         return None
-    low, high = (float((code - zero_point.double()) * scale.double()) for code in (spec.dtype.qmin, spec.dtype.qmax))
+    scale, zero_point = (tensor.double() for tensor in layer.input_qparams)
+    codes = layer.input_spec.dtype.qmin, layer.input_spec.dtype.qmax
+    low, high = (float((code - zero_point) * scale) for code in codes)
     return low, high
 
 

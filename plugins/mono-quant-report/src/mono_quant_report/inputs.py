@@ -1,7 +1,7 @@
 """What the inputs of some layers look like when the float model runs on a batch."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mono_quant.plugin_api import Batch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode
 
 __all__ = ["SeenInput", "watch_inputs"]
 
@@ -43,17 +43,10 @@ class SeenInput:
             self.sample.append(values[::step].double().cpu().numpy())
 
 
-class _NoFastPath(TorchFunctionMode):
-    """In any such mode torch leaves the fast paths of transformers, which call no layers."""
-
-    def __torch_function__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        return function(*args, **(kwargs or {}))
-
-
-def watch_inputs(model: nn.Module, batch: Batch, names: Iterable[str]) -> dict[str, SeenInput]:
-    """Run the float model once on a copy of the batch, and watch the first input of some layers.
-
-    It runs in eval mode, without gradients, and leaves random numbers and the modes of modules as they were.
+def watch_inputs(
+    run: Callable[[nn.Module, Batch], object], model: nn.Module, batch: Batch, names: Iterable[str]
+) -> dict[str, SeenInput]:
+    """Run the float model once, as ``ValidationContext.run`` does, and watch the first input of some layers.
 
     Returns:
         By name; without those that were not called, or not with a float tensor.
@@ -72,25 +65,12 @@ def watch_inputs(model: nn.Module, batch: Batch, names: Iterable[str]) -> dict[s
         return hook
 
     modules = dict(model.named_modules(remove_duplicate=False))
-    copy = batch.clone()
     with ExitStack() as stack:
         for name in names:
             if name in modules:
                 handle = modules[name].register_forward_pre_hook(hook_of(name), with_kwargs=True)
                 stack.callback(handle.remove)
-        stack.enter_context(_quietly(model))
-        model(*copy.args, **copy.kwargs)
+        # In any such mode torch leaves the fast paths of transformers, which call no layers.
+        stack.enter_context(BaseTorchFunctionMode())
+        run(model, batch)
     return seen
-
-
-@contextmanager
-def _quietly(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _NoFastPath():
-            torch.manual_seed(0)
-            model.eval()
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
