@@ -125,8 +125,21 @@ class Kernel(ABC):
 
     @abstractmethod
     def supports(self, op: Op, device: torch.device) -> Support:
-        """Whether it runs ``op`` on ``device`` here and now, found by looking or trying, never by a version number."""
+        """Whether it runs ``op`` on ``device`` here and now, found by looking or trying, never by a version number.
+
+        Like `pack`, it may be called from several threads at once.
+        """
 
     @abstractmethod
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
-        """Prepare the weights; the result maps the float32 input of the op's kind to its float32 output."""
+        """Prepare the weights; the result maps the float32 input of the op's kind to its float32 output.
+
+        The input is never empty, has no gradients, lies on the device that `supports` was asked about, and always has
+        the axis ``N``. Nothing is promised of its strides: it may be transposed, expanded, or a part of another tensor.
+        It belongs to the model and is only read. The output is new memory, for the model may write into it.
+
+        The function may keep the op's tensors, or views of them, and not copy any: when one is replaced or written
+        into, the op is packed anew. They may be mapped from a file, of any strides, and are only read.
+
+        Several threads may call the function at once; so may they `pack`, for different layers.
+        """

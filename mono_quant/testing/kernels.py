@@ -158,12 +158,27 @@ class KernelSuite(ABC):
     def test_the_strides_of_the_input_do_not_matter(self) -> None:
         for op, x in self._examples():
             run = self.make().pack(op)
-            transposed = x.transpose(0, -1).contiguous().transpose(0, -1)
-            spread = x.repeat_interleave(2, dim=-1)[..., ::2]
-            expected, bound = run(x), self._bound(op, x)
-            for strided in (transposed, spread):
-                close = (run(strided).double() - expected.double()).abs() <= 2 * bound
-                assert bool(close.all()), "the same numbers with other strides give another output"
+            for same in (x, x[:1].repeat(3, *[1] * (x.ndim - 1))):
+                expected, bound = run(same), self._bound(op, same)
+                for how, strided in _strided(same).items():
+                    close = (run(strided).double() - expected.double()).abs() <= 2 * bound
+                    assert bool(close.all()), f"the same numbers in a tensor that is {how} give another output"
+
+    def test_the_output_may_be_written_into(self) -> None:
+        for op, x in self._examples():
+            run = self.make().pack(op)
+            output, tensors = run(x), [x, *_tensors_of(op)]
+            expected, before = output.clone(), [tensor.clone() for tensor in tensors]
+            output.fill_(torch.nan)
+            assert all(map(same_bits, before, tensors)), "the output shares memory with the input or the op"
+            assert same_bits(run(x), expected), "who writes into an output changes what the layer gives next"
+
+    def test_threads_may_pack_at_once(self) -> None:
+        for op, x in self._examples():
+            layers = [(each, self.make().pack(each)(x)) for each in (op, _negated(op))]
+            with ThreadPoolExecutor(4) as pool:
+                right = pool.map(_packs_again, [self.make()] * 4, layers * 2, [x] * 4)
+                assert all(right), "two threads that pack with one kernel at once get each other's layers"
 
     def test_threads_do_not_disturb_each_other(self) -> None:
         for op, x in self._examples():
@@ -243,6 +258,23 @@ class _Unknown:
 
 def _inputs(rows: int, features: int) -> Tensor:
     return torch.randn(rows, features, generator=seeded(5))
+
+
+def _strided(x: Tensor) -> dict[str, Tensor]:
+    """The same numbers at other places in memory; expanded only where all along the first axis are the same."""
+    made = {
+        "transposed": x.transpose(0, -1).contiguous().transpose(0, -1),
+        "spread": x.repeat_interleave(2, dim=-1)[..., ::2],
+        "a part of another": torch.cat([x + 1, x, x - 1])[len(x) : 2 * len(x)],
+    }
+    is_same = all(torch.equal(x[:1], x[row : row + 1]) for row in range(len(x)))
+    return {**made, "expanded": x[:1].expand_as(x)} if is_same else made
+
+
+def _packs_again(kernel: Kernel, layer: tuple[Op, Tensor], x: Tensor) -> bool:
+    """Whether the op gives this output, time and again."""
+    op, expected = layer
+    return all(same_bits(kernel.pack(op)(x), expected) for _ in range(5))
 
 
 def _tensors_of(op: Op) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Kernels with one bug each."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -133,6 +134,54 @@ class ReadsMemoryInOrder(Right):
     def pack(self, op: Op) -> Run:
         run = super().pack(op)
         return lambda x: run(x.as_strided(x.shape, torch.empty(x.shape).stride()))
+
+
+@planted("test_the_strides_of_the_input_do_not_matter")
+class ForgetsWhereItsInputBegins(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x.as_strided(x.shape, x.stride(), 0))
+
+
+@planted("test_the_strides_of_the_input_do_not_matter")
+class TakesNoStrideOfZero(Right):
+    def pack(self, op: Op) -> Run:
+        run = super().pack(op)
+        return lambda x: run(x if all(x.stride()) else torch.zeros_like(x))
+
+
+@planted("test_the_output_may_be_written_into")
+class KeepsItsLastOutput(Right):
+    def pack(self, op: Op) -> Run:
+        run, kept = super().pack(op), {}
+
+        def remembering(x: Tensor) -> Tensor:
+            if kept.get("of") is not x:
+                kept.update(of=x, output=run(x))
+            return kept["output"]
+
+        return remembering
+
+
+@planted("test_threads_do_not_disturb_each_other")
+class HasOneScratch(Right):
+    def pack(self, op: Op) -> Run:
+        run, scratch = super().pack(op), {}
+
+        def by_scratch(x: Tensor) -> Tensor:
+            scratch["x"] = x
+            time.sleep(0.001)  # where other threads run
+            return run(scratch["x"])
+
+        return by_scratch
+
+
+@planted("test_threads_may_pack_at_once")
+class PacksInOnePlace(Right):
+    def pack(self, op: Op) -> Run:
+        self.op = op
+        time.sleep(0.001)
+        return super().pack(self.op)
 
 
 @planted("test_two_layers_do_not_mix")
