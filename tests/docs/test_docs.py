@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,15 @@ def test_there_is_a_how_to_for_every_kind_that_shows_its_template(kind: str):
 def test_the_testing_reference_names_every_part_of_a_suite(suite: str):
     own = {name for name in vars(getattr(testing, suite)) if not name.startswith(("_", "test_"))}
     assert own | {suite} <= named_in("testing.md")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_weight_only_kernel_of_the_how_to_passes_its_test():
+    doc_pages.run(DOCS / "how-to" / "write-a-kernel.md")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_my_kernel.py"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert " passed" in ran.stdout
 
 
 def test_the_tutorial_shows_the_report_and_the_plan_of_its_model_as_they_are():
