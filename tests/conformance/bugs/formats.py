@@ -40,9 +40,10 @@ class WritesInPlace(SafetensorsFormat):
         super().save(artifact, beside)
         content = beside.read_bytes()
         with path.open("wb") as file:
-            for start in range(0, len(content), 1000):
-                file.write(content[start : start + 1000])
+            for start in range(0, len(content), 10_000):
+                file.write(content[start : start + 10_000])
                 file.flush()
+                time.sleep(0.0005)  # so that most kills come while it writes
 
 
 @planted("test_every_tensor_comes_back_bit_for_bit")
