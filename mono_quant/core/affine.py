@@ -20,6 +20,8 @@ SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """A scale below the smallest normal float32 would be flushed to zero by some kernels."""
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _FLOAT32 = Struct("f")
+_BYTES = (torch.uint8, torch.int8)
+_ROUNDER = 1.5 * 2**23
 
 
 def choose_qparams(
@@ -57,6 +59,8 @@ def choose_qparams(
 
 def quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: QType) -> Tensor:
     """Codes of ``x``: its shape, dtype ``qtype.storage``. ``scale`` and ``zero_point`` broadcast against ``x``."""
+    if x.dtype is torch.float32 and isinstance(zero_point, int) and qtype.storage in _BYTES:
+        return _quantize_through_bits(x.detach(), scale, zero_point, qtype)
     return codes_of(x, scale, zero_point, qtype).to(qtype.storage)
 
 
@@ -66,6 +70,16 @@ def codes_of(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: 
     if not qtype.is_float:
         codes.round_()
     return codes.add_(zero_point).clamp_(qtype.qmin, qtype.qmax)
+
+
+def _quantize_through_bits(x: Tensor, scale: Tensor | float, zero_point: int, qtype: QType) -> Tensor:
+    """The same codes in half the time: torch converts float32 to a byte slowly, and int32 fast.
+
+    Added to 1.5 · 2^23 a number is rounded to a whole one, half to even, which is then the low bits of the sum.
+    """
+    total = x.div(scale).add_(_ROUNDER).clamp_(_ROUNDER + qtype.qmin - zero_point, _ROUNDER + qtype.qmax - zero_point)
+    codes = total.view(torch.int32).to(qtype.storage)
+    return codes.add_(zero_point) if zero_point else codes
 
 
 def dequantize(codes: Tensor, scale: Tensor | float, zero_point: Tensor | int = 0) -> Tensor:

@@ -1,3 +1,4 @@
+import math
 from fractions import Fraction
 
 import pytest
@@ -147,3 +148,37 @@ def test_quantizing_leaves_its_input_as_it_was():
     before = x.clone()
     quantize(x, 0.1, 3, INT8)
     assert torch.equal(x, before)
+
+
+ANYTHING = st.floats(width=32, allow_nan=False)
+
+
+@given(
+    numbers=st.lists(ANYTHING, max_size=50),
+    scale=st.floats(width=32, min_value=2.0**-126, allow_infinity=False),
+    qtype=qtypes,
+    data=st.data(),
+)
+def test_the_quick_way_to_a_byte_gives_the_same_codes(
+    numbers: list[float], scale: float, qtype: QType, data: st.DataObject
+):
+    zero_point = data.draw(st.integers(qtype.qmin, qtype.qmax))
+    x = torch.tensor([*numbers, -0.0, math.inf, -math.inf])
+    one_by_one = x.div(scale).round().add(zero_point).clamp(qtype.qmin, qtype.qmax)
+    assert quantize(x, scale, zero_point, qtype).tolist() == one_by_one.tolist()
+
+
+@pytest.mark.parametrize("qtype", [UINT8, INT8])
+def test_the_quick_way_is_right_at_every_tie_and_beside_it(qtype: QType):
+    steps = torch.arange(-300, 301, dtype=torch.float32)
+    ties = torch.cat([steps, steps + 0.5])
+    x = torch.cat([ties, ties.nextafter(torch.tensor(1e9)), ties.nextafter(torch.tensor(-1e9))])
+    for zero_point in range(qtype.qmin, qtype.qmax + 1):
+        expected = [min(max(round(one) + zero_point, qtype.qmin), qtype.qmax) for one in x.tolist()]
+        assert quantize(x, 1.0, zero_point, qtype).tolist() == expected
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_codes_lie_in_memory_as_their_numbers_do(layout: torch.memory_format):
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=layout)
+    assert quantize(x, 0.1, 3, UINT8).stride() == x.stride()
