@@ -1,7 +1,6 @@
 """oneDNN on plain tensors: the fastest convolutions, and the fastest Linear from a few hundred rows on."""
 
 from collections.abc import Callable
-from typing import cast
 
 import attrs
 import torch
@@ -11,16 +10,27 @@ from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.kernels.probe import failure, misfit, overflow, pairs_int16, quantized
 from mono_quant.kernels.saturation import worst_conv, worst_linear
-from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support
+from mono_quant.plugin_api.activation import Activation
+from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, QuantizedOp, Support
 
 __all__ = ["OnednnKernel"]
 
 _WORST = (worst_linear, worst_conv)
 _CHANNELS_LAST = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3d}
+_POST_OPS = {
+    "relu": ("relu", ""),
+    "hardtanh": ("hardtanh", ""),
+    "hardswish": ("hardswish", ""),
+    "silu": ("swish", ""),
+    "gelu": ("gelu", "none"),
+    "gelu-tanh": ("gelu", "tanh"),
+}
+"""Activation → torch's name of oneDNN's operation on the result, and of its algorithm."""
+_OF_CONVOLUTIONS = {"conv1d": frozenset(["relu"]), "conv2d": frozenset(["relu", "hardtanh", "hardswish", "silu"])}
 
 
 class OnednnKernel(Kernel):
-    """``onednn.qlinear_pointwise`` and ``onednn.qconv_pointwise``: uint8 in, float32 out."""
+    """``onednn.qlinear_pointwise`` and ``onednn.qconv_pointwise``: uint8 in, float32 or uint8 out."""
 
     @property
     def pairs_int16(self) -> bool:  # type: ignore[override]
@@ -40,52 +50,101 @@ class OnednnKernel(Kernel):
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
         """OneDNN's own layout of the weight."""
         op = quantized(op)
-        return _pack_linear(op) if op.kind == "linear" else _pack_conv(op)
+        if op.kind == "linear":
+            return _dynamic_linear(op) if op.input_scale is None else _Linear(op)
+        if op.kind == "conv2d" and op.weight.shape[3] == 1 < op.weight.shape[2]:
+            # A kernel that is one column runs up to ten times slower than one that is one row, with AVX-512.
+            return _Column(op)
+        return _Conv(op)
 
 
-def _pack_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
-    weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)  # it takes no notice of strides
-    zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
+class _Linear(FusedRun):
+    activations = frozenset(_POST_OPS)
+
+    def __init__(self, op: QuantizedOp) -> None:
+        super().__init__(op)
+        weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)  # it takes no notice of strides
+        self._packed = (weight, *_numbers(op))
+        self._run = torch.ops.onednn.qlinear_pointwise.default
+
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        y: Tensor = self._run(codes, *self.input, *self._packed, *_given_as(output), *_post_op(activation))
+        return y
+
+
+def _dynamic_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
+    weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)
+    packed = (weight, *_numbers(op))
     run = torch.ops.onednn.qlinear_pointwise.default
-    weight_scale, bias = op.weight_scale, op.bias
 
     def linear(x: Tensor) -> Tensor:
-        scale, zero_point = op.input_qparams(x)
-        codes = quantize(x, scale, zero_point, UINT8)
-        y: Tensor = run(
-            codes, scale, zero_point, weight, weight_scale, zero_points, bias, 1.0, 0, torch.float32, "none", [], ""
-        )
+        qparams = op.input_qparams(x)
+        y: Tensor = run(quantize(x, *qparams, UINT8), *qparams, *packed, *_given_as(None), *_post_op(None))
         return y
 
     return linear
 
 
-def _pack_conv(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
-    if op.kind == "conv2d" and op.weight.shape[3] == 1 < op.weight.shape[2]:
-        # A kernel that is one column runs up to ten times slower than one that is one row, with AVX-512.
-        row = _pack_conv(_transposed(op))
-        return lambda x: _in_layout_of(x, row(x.transpose(2, 3)).transpose(2, 3), torch.channels_last)
-    layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
-    # `supports` refuses dynamic ones, so these are not None.
-    scale, zero_point = cast("float", op.input_scale), cast("int", op.input_zero_point)
-    weight = torch.ops.onednn.qconv_prepack(
-        op.weight, op.weight_scale, scale, zero_point,
-        op.stride, op.padding, op.dilation, op.groups, None,
-    )  # fmt: skip
-    zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
-    run = torch.ops.onednn.qconv_pointwise.default
+class _Conv(FusedRun):
+    def __init__(self, op: QuantizedOp) -> None:
+        super().__init__(op)
+        self.activations = _OF_CONVOLUTIONS.get(op.kind, frozenset())
+        self._layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
+        geometry = (op.stride, op.padding, op.dilation, op.groups)
+        weight = torch.ops.onednn.qconv_prepack(op.weight, op.weight_scale, *self.input, *geometry, None)
+        self._packed = (weight, *_numbers(op), *geometry)
+        self._kernel_size = list(op.weight.shape[2:])
+        self._run = torch.ops.onednn.qconv_pointwise.default
 
-    def conv(x: Tensor) -> Tensor:
-        codes = quantize(x, scale, zero_point, UINT8).contiguous(memory_format=layout)
-        y: Tensor = run(
-            codes, scale, zero_point, weight, op.weight_scale, zero_points, op.bias,
-            op.stride, op.padding, op.dilation, op.groups, 1.0, 0, torch.float32, "none", [], None,
-        )  # fmt: skip
+    def __call__(self, x: Tensor) -> Tensor:
+        return _in_layout_of(x, super().__call__(x), self._layout)
+
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        codes = codes.contiguous(memory_format=self._layout)
+        y: Tensor = self._run(codes, *self.input, *self._packed, *_given_as(output), *_post_op(activation))
         if not y.numel():  # oneDNN gives an empty result of any shape where the float layer raises
-            raise RuntimeError(f"an input of {list(x.shape)} is smaller than the kernel {list(op.weight.shape[2:])}")
-        return _in_layout_of(x, y, layout)
+            raise RuntimeError(f"an input of {list(codes.shape)} is smaller than the kernel {self._kernel_size}")
+        return y
 
-    return conv
+
+class _Column(FusedRun):
+    """A two-dimensional convolution computed with its spatial axes exchanged."""
+
+    def __init__(self, op: QuantizedOp) -> None:
+        super().__init__(op)
+        self._row = _Conv(_transposed(op))
+        self.activations = self._row.activations
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _in_layout_of(x, super().__call__(x), torch.channels_last)
+
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        return self._row.fused(codes.transpose(2, 3), activation, output).transpose(2, 3)
+
+
+def _numbers(op: QuantizedOp) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scales and zero points of the weight, and the bias: copies, for an output can be computed after they change."""
+    zero_points = torch.zeros(len(op.weight_scale), dtype=torch.long)
+    return op.weight_scale.clone(), zero_points, None if op.bias is None else op.bias.clone()
+
+
+def _given_as(output: tuple[float, int] | None) -> tuple[float, int, torch.dtype]:
+    """How torch's operators are told what to give."""
+    return (1.0, 0, torch.float32) if output is None else (*output, torch.uint8)
+
+
+def _post_op(activation: Activation | None) -> tuple[str, list[float], str]:
+    """How they are told what to apply."""
+    if activation is None:
+        return "none", [], ""
+    name, algorithm = _POST_OPS[activation.name]
+    return name, list(activation.arguments), algorithm
 
 
 def _in_layout_of(x: Tensor, y: Tensor, layout: torch.memory_format) -> Tensor:

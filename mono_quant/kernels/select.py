@@ -88,9 +88,9 @@ def supports(kernel: Kernel, op: Op, device: torch.device) -> Support:
     return _verified[key]
 
 
-def size_class(x: Tensor) -> int:
+def size_class(shape: torch.Size) -> int:
     """Inputs of one class share a choice: powers of two of the number of elements."""
-    return x.numel().bit_length()
+    return shape.numel().bit_length()
 
 
 def forget_measurements() -> None:
@@ -153,7 +153,7 @@ def _leaving_out(name: str, kernel: Kernel, op: Op, x: Tensor, *, is_asked: bool
 
 def _signature(op: Op, x: Tensor) -> tuple[object, ...]:
     shape = (op.spec.shape, 1) if isinstance(op, WeightOnlyOp) else (tuple(op.weight.shape), op.groups)
-    return (*kind_of(op), *shape, size_class(x), x.device, torch.get_num_threads())
+    return (*kind_of(op), *shape, size_class(x.shape), x.device, torch.get_num_threads())
 
 
 def _measure(run: Packed, x: Tensor) -> float:

@@ -10,7 +10,8 @@ from torch import Tensor
 from mono_quant.core.encoding import encode
 from mono_quant.core.granularity import PerGroup
 from mono_quant.kernels.reference import ReferenceKernel
-from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support, WeightOnlyOp
+from mono_quant.kernels.verify_fused import fused_problem
+from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, QuantizedOp, Support, WeightOnlyOp
 
 __all__ = ["kind_of", "verify"]
 
@@ -38,7 +39,9 @@ def _verdict(kernel: Kernel, like: Op) -> Support:
     for op, x in _weight_only_cases(like) if isinstance(like, WeightOnlyOp) else _cases(like, kernel):
         expected = ReferenceKernel().pack(op)(x)
         try:
-            actual = kernel.pack(op)(x)
+            run = kernel.pack(op)
+            actual = run(x)
+            problem = fused_problem(run, x, expected, rounding) if isinstance(run, FusedRun) else ""
         except Exception as failure:  # noqa: BLE001 - a kernel that fails in whatever way is not used
             return Support.no(f"it failed with {type(failure).__name__}: {failure}")
         if expected.shape != actual.shape or actual.dtype != torch.float32:
@@ -46,6 +49,8 @@ def _verdict(kernel: Kernel, like: Op) -> Support:
         error = float((expected - actual).abs().max() / expected.abs().max())
         if not error <= rounding:
             return Support.no(f"it differs from the reference by {error:.1e} of the largest output")
+        if problem:
+            return Support.no(problem)
     return Support()
 
 

@@ -2,10 +2,11 @@
 
 from mono_quant._atomic import replacing
 from mono_quant.core.sqnr import sqnr_db, sum_sqnr_db
+from mono_quant.plugin_api.activation import Activation
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import Format
-from mono_quant.plugin_api.kernel import Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
+from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
 from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.markers import API_VERSION, OLDEST_API_VERSION, hookimpl
 from mono_quant.plugin_api.observer import Observer
@@ -28,6 +29,7 @@ __all__ = [
     "API_VERSION",
     "JSON",
     "OLDEST_API_VERSION",
+    "Activation",
     "Algorithm",
     "AlgorithmSpec",
     "Artifact",
@@ -36,6 +38,7 @@ __all__ = [
     "DataFlow",
     "Format",
     "FormatSpec",
+    "FusedRun",
     "Keep",
     "Kernel",
     "KernelSpec",

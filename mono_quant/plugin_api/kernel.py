@@ -15,8 +15,9 @@ from mono_quant.core.encoding import decode
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.core.weights import is_pair_safe
+from mono_quant.plugin_api.activation import Activation
 
-__all__ = ["Kernel", "Op", "OpKind", "QuantizedOp", "Support", "WeightOnlyOp"]
+__all__ = ["FusedRun", "Kernel", "Op", "OpKind", "QuantizedOp", "Support", "WeightOnlyOp"]
 
 OpKind = Literal["linear", "conv1d", "conv2d", "conv3d"]
 
@@ -142,4 +143,48 @@ class Kernel(ABC):
         into, the op is packed anew. They may be mapped from a file, of any strides, and are only read.
 
         Several threads may call the function at once; so may they `pack`, for different layers.
+
+        Where the kernel can do more, it is a `FusedRun`.
+        """
+
+
+class FusedRun(ABC):
+    """A packed layer whose input and output may stay codes, and that applies the activation that follows it.
+
+    So a chain of layers runs in integers. What it computes is what the layer, the activation and the next layer's
+    quantization compute one after the other, but for the rounding of the numbers between them.
+
+    An output can be computed long after the layer was called, when the op's tensors are others: it keeps copies.
+
+    Args:
+        op: the layer's arithmetic, with a static input scale.
+    """
+
+    activations: frozenset[str] = frozenset()
+    """Names of the activations that it applies."""
+
+    def __init__(self, op: QuantizedOp) -> None:
+        if op.input_scale is None or op.input_zero_point is None:
+            raise TypeError("a layer whose inputs each have their own range takes no codes")
+        self.input = (op.input_scale, op.input_zero_point)
+        """Scale and zero point of the codes that it takes."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The float32 output of a float32 input."""
+        return self.fused(self.encode(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The uint8 codes of a float32 input, in whatever layout the kernel likes."""
+        return quantize(x, *self.input, UINT8)
+
+    @abstractmethod
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        """The output of an input that is there as codes, in whatever layout.
+
+        Args:
+            codes: uint8, of the input's shape.
+            activation: applied to the output; one of ``activations``.
+            output: scale and zero point of the codes to give; None gives float32.
         """

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from mono_quant.core.tensors import same_bits
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.kernels.verify import verify
-from mono_quant.plugin_api import Kernel, KernelSpec, Op, QuantizedOp, Support, WeightOnlyOp, hookimpl
+from mono_quant.plugin_api import FusedRun, Kernel, KernelSpec, Op, QuantizedOp, Support, WeightOnlyOp, hookimpl
+from mono_quant.plugin_api.activation import EXAMPLES
 from mono_quant.quantizer import Quantizer
 from mono_quant.testing import adversarial
 from mono_quant.testing.data import seeded
 from mono_quant.testing.distance import distance_from_reference, floats_of, weight_only_bound
+from mono_quant.testing.fused import fused_problem
 
 __all__ = ["KernelSuite"]
 
@@ -105,6 +107,30 @@ class KernelSuite(ABC):
                     error = (run(x).double() - ReferenceKernel().pack(op)(x).double()).abs()
                     within = bool((error <= weight_only_bound(kernel, op, x)).all())
                     assert within, f"{out} x {features}, {rows} rows: {float(error.max()):.3g} is more than rounding"
+
+    @pytest.mark.parametrize("geometry", adversarial.GEOMETRIES, ids=str)
+    def test_what_it_fuses_equals_the_steps_one_by_one(self, geometry: adversarial.Geometry) -> None:
+        for label, weight in adversarial.weights(geometry).items():
+            for op in adversarial.ops(geometry, weight):
+                if op.input_scale is None or not self.make().supports(op, _CPU):
+                    continue
+                run = self.make().pack(op)
+                if not isinstance(run, FusedRun):
+                    continue
+                for inputs, codes in adversarial.codes(geometry).items():
+                    for activation in (None, *(one for one in EXAMPLES if one.name in run.activations)):
+                        problem = fused_problem(run, op, codes.to(torch.uint8), activation)
+                        assert not problem, f"{activation}, weights {label}, inputs {inputs}: {problem}"
+
+    def test_an_output_that_is_fused_later_is_of_the_layer_as_it_was_packed(self) -> None:
+        for op, x in self._examples():
+            run = self.make().pack(op)
+            if isinstance(op, QuantizedOp) and isinstance(run, FusedRun):
+                codes = run.encode(x)
+                expected = run.fused(codes)
+                for tensor in _tensors_of(op):
+                    tensor.zero_()
+                assert same_bits(run.fused(codes), expected), "what is packed shares memory with the op's tensors"
 
     def test_each_input_may_have_its_own_range(self) -> None:
         kernel = self.make()

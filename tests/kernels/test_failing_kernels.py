@@ -167,7 +167,8 @@ def test_a_run_goes_on_without_it_with_one_warning_at_the_line_of_the_user(faili
 @FAILING
 def test_a_model_that_is_run_by_itself_warns_at_the_line_that_runs_it(failing: planted.Run):
     model, data = two_layers()
-    quantized = Quantizer(plugins=[Plugin(plant(failing))], validators=(), show_progress=False).quantize(model, data)
+    quantizer = Quantizer(plugins=[Plugin(plant(failing))], validators=(), fuse=False, show_progress=False)
+    quantized = quantizer.quantize(model, data)
     with pytest.warns(QuantizationWarning) as caught:
         quantized.model(data[0])
     line = sys._getframe().f_lineno - 1

@@ -8,8 +8,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from mono_quant.core.affine import dequantize, quantize
+from mono_quant.core.qtypes import UINT8
 from mono_quant.kernels.reference import ReferenceKernel
-from mono_quant.plugin_api import Kernel, Op, QuantizedOp, Support
+from mono_quant.plugin_api import Activation, FusedRun, Kernel, Op, QuantizedOp, Support
 from mono_quant.testing import KernelSuite
 
 FINDS: dict[type[KernelSuite], str] = {}
@@ -209,6 +211,92 @@ class Dithers(Right):
     def pack(self, op: Op) -> Run:
         run = super().pack(op)
         return lambda x: run(x) * (1 + 2**-23 * torch.randint(2, (1,)))
+
+
+class Steps(FusedRun):
+    """The steps one by one, each of which a bug can take the place of."""
+
+    activations = frozenset(["relu", "hardtanh"])
+
+    def __init__(self, op: QuantizedOp) -> None:
+        super().__init__(op)
+        bias = None if op.bias is None else op.bias.clone()
+        self.op = attrs.evolve(op, weight=op.weight.clone(), weight_scale=op.weight_scale.clone(), bias=bias)
+
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        scale, zero_point = self.input
+        y = ReferenceKernel().pack(self.op)(self.floats(codes, scale, zero_point))
+        y = self.activated(y, activation)
+        return y if output is None else self.as_codes(y, *output)
+
+    def floats(self, codes: Tensor, scale: float, zero_point: int) -> Tensor:
+        return dequantize(codes, scale, zero_point)
+
+    def activated(self, y: Tensor, activation: Activation | None) -> Tensor:
+        return y if activation is None else activation(y)
+
+    def as_codes(self, y: Tensor, scale: float, zero_point: int) -> Tensor:
+        return quantize(y, scale, zero_point, UINT8)
+
+
+class Fuses(Right):
+    run: type[Steps] = Steps
+
+    def pack(self, op: Op) -> Run:
+        return ReferenceKernel().pack(op) if op.input_scale is None else self.run(op)
+
+
+planted("")(Fuses)
+FUSED = "test_what_it_fuses_equals_the_steps_one_by_one"
+
+
+@planted(FUSED)
+class ForgetsTheActivation(Fuses):
+    class run(Steps):  # noqa: N801
+        def activated(self, y: Tensor, activation: Activation | None) -> Tensor:
+            return y
+
+
+@planted(FUSED)
+class ForgetsTheBoundsOfHardtanh(Fuses):
+    class run(Steps):  # noqa: N801
+        def activated(self, y: Tensor, activation: Activation | None) -> Tensor:
+            return super().activated(
+                y, activation and Activation(activation.name, activation.arguments and (-1.0, 1.0))
+            )
+
+
+@planted(FUSED)
+class CutsCodesOff(Fuses):
+    """Rounds towards zero."""
+
+    class run(Steps):  # noqa: N801
+        def as_codes(self, y: Tensor, scale: float, zero_point: int) -> Tensor:
+            return (y / scale + zero_point).clamp(0, 255).to(torch.uint8)
+
+
+@planted(FUSED)
+class WrapsCodesAround(Fuses):
+    class run(Steps):  # noqa: N801
+        def as_codes(self, y: Tensor, scale: float, zero_point: int) -> Tensor:
+            return ((y / scale).round() + zero_point).remainder(256).to(torch.uint8)
+
+
+@planted(FUSED)
+class GivesSignedCodes(Fuses):
+    class run(Steps):  # noqa: N801
+        def as_codes(self, y: Tensor, scale: float, zero_point: int) -> Tensor:
+            return super().as_codes(y, scale, zero_point).view(torch.int8)
+
+
+@planted("test_an_output_that_is_fused_later_is_of_the_layer_as_it_was_packed")
+class SharesMemoryWithTheOp(Fuses):
+    class run(Steps):  # noqa: N801
+        def __init__(self, op: QuantizedOp) -> None:
+            super().__init__(op)
+            self.op = op
 
 
 planted("")(Right)
