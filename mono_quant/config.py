@@ -80,6 +80,11 @@ def _is_text(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
         raise ConfigurationError(f"{field.name} must be text, got {value!r}")
 
 
+def _is_bool(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{field.name} must be true or false, got {value!r}")
+
+
 def _at_least(least: int) -> Any:  # noqa: ANN401 - an attrs validator
     def validate(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -99,6 +104,8 @@ class QuantizationConfig:
         validators: the checks after quantization, in order.
         algorithms: rewrites of the float model, in order; empty for none.
         kernel: ``"auto"``, or the kernel to use wherever it supports a layer.
+        fuse: whether kernels apply the activations that follow and codes stay codes between layers, where the first
+            batch shows that what follows takes them.
         include: patterns of the only layers to quantize; empty for all.
         exclude: patterns of layers to keep in float.
         overrides: pattern → `Override`, or None or ``"float"`` to keep those layers in float; the first match wins.
@@ -115,6 +122,7 @@ class QuantizationConfig:
     )
     algorithms: tuple[Component, ...] = attrs.field(default=("bn-fold",), converter=components)
     kernel: str = attrs.field(default="auto", validator=_is_text)
+    fuse: bool = attrs.field(default=True, validator=_is_bool)
     include: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     exclude: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     overrides: dict[str, Override | None] = attrs.field(factory=dict, converter=_overrides)

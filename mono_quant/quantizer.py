@@ -28,7 +28,7 @@ from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.layer_selection import LayerSelection
-from mono_quant.modules import QuantizedModule, leave_fast_paths, share_tied
+from mono_quant.modules import QuantizedModule, find_handovers, hand_over, leave_fast_paths, share_tied
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
 from mono_quant.run import Run
@@ -60,6 +60,8 @@ class Quantizer:
         validators: the checks after quantization.
         algorithms: rewrites of the float model that keep its function; empty for none.
         kernel: ``"auto"`` measures, a name takes that kernel wherever it supports a layer.
+        fuse: whether kernels apply the activations that follow and codes stay codes between layers, where the first
+            batch shows that what follows takes them.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
         show_progress: progress bars or not; None shows them on a terminal, on long work.
         batch_fn: turns each item of the data into a batch.
@@ -85,6 +87,7 @@ class Quantizer:
         validators: Iterable[str | Mapping[str, Any]] = ("sqnr", "size", "weight-range", "load-run"),
         algorithms: Iterable[str | Mapping[str, Any]] = ("bn-fold",),
         kernel: str = "auto",
+        fuse: bool = True,
         on_failure: OnFailure = "error",
         show_progress: bool | None = None,
         batch_fn: Callable[[Any], Any] | None = None,
@@ -94,7 +97,7 @@ class Quantizer:
         self.config = QuantizationConfig(
             scheme=scheme, observer=observer, source=source, include=include, exclude=exclude, overrides=overrides,
             min_parameters=min_parameters, num_samples=num_samples, validators=validators, algorithms=algorithms,
-            kernel=kernel, on_failure=on_failure,
+            kernel=kernel, fuse=fuse, on_failure=on_failure,
         )  # fmt: skip
         self.show_progress = show_progress
         self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
@@ -159,6 +162,7 @@ class Quantizer:
             # In place, the layers share what they do with the model itself, and others are needed for the copy.
             copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
             copied = leave_fast_paths(copy_with(model, copies), closed)
+            run = self._fuse(copied, run)
         validation = None if copied is None else self._validate(model, copied, run)
         timed = None
         if validation is not None and copied is not None and run.first is not None:
@@ -166,7 +170,7 @@ class Quantizer:
         versions = self.components.versions
         info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
         if inplace or copied is None:
-            copied = leave_fast_paths(put_in_place(model, layers), closed)
+            copied = hand_over(leave_fast_paths(put_in_place(model, layers), closed), run.plan.layers)
         self._sign(copied, run, validation)
         return QuantizationResult(
             model=copied.eval(),
@@ -287,6 +291,17 @@ class Quantizer:
         for module in model.modules():
             if isinstance(module, QuantizedModule):
                 module.use_kernels(self.components.kernels, self.config.kernel)
+
+    def _fuse(self, quantized: nn.Module, run: Run) -> Run:
+        """Let kernels apply activations and keep codes between layers, where the first batch shows how."""
+        first = run.first
+        if first is None or not self.config.fuse:
+            return run
+        layers = run.plan.layers
+        found = find_handovers(quantized, lambda: run_once(quantized, first))
+        plan = run.plan.decide({n: attrs.evolve(layers[n], handover=how) for n, how in found.items() if n in layers})
+        hand_over(quantized, plan.layers)
+        return attrs.evolve(run, plan=plan)
 
     def _validate(self, model: nn.Module, quantized: nn.Module, run: Run) -> ValidationResult | None:
         """Run the validators; what a failure does is the configuration's choice."""

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from mono_quant.core.tensors import iter_tensors
 
-__all__ = ["PRECISION_READS", "DataFlowRecorder"]
+__all__ = ["METADATA", "PRECISION_READS", "DataFlowRecorder"]
 
 _PROPERTIES = (
     "device dtype grad_fn is_cpu is_cuda is_leaf is_meta is_nested is_quantized is_sparse itemsize layout names nbytes "
@@ -27,7 +27,7 @@ _METHODS = (
     "__hash__ __len__ __repr__ data_ptr dim element_size get_device is_complex is_contiguous is_floating_point "
     "ndimension nelement numel size storage_offset stride"
 )
-_METADATA = frozenset(
+METADATA = frozenset(
     [getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)]
     + [getattr(Tensor, name) for name in _METHODS.split()]
     + [torch.is_tensor, torch.is_floating_point, torch.is_complex, torch.numel]
@@ -189,9 +189,9 @@ class _Pass(TorchFunctionMode):
         """Note who reads watched outputs and parameters, then do what was asked."""
         del types
         kwargs = kwargs or {}
-        if func not in _METADATA or func in _PRECISION:
+        if func not in METADATA or func in _PRECISION:
             tensors = list(iter_tensors((args, kwargs)))
-            if func not in _METADATA:
+            if func not in METADATA:
                 self._note(self._reader, tensors)
             for tensor in tensors:
                 if not self._is_inside(id(tensor)) and not (func in _PRECISION and self._stays_float32(tensor)):

@@ -12,7 +12,7 @@ from mono_quant.core.tensors import is_plain
 from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.io.scales import refuse_impossible_scales
-from mono_quant.modules import QuantizedModule, leave_fast_paths
+from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths
 from mono_quant.plugin_api.algorithm import Algorithm
 from mono_quant.plugin_api.artifact import Artifact
 from mono_quant.plugin_api.plan import LayerPlan
@@ -112,7 +112,7 @@ def restore_model(
                 f"{'' if plan.layer_type else _exclude(name)}"
             ) from error
     closed = [name for name, plan in manifest.layers.items() if plan.input is not None]
-    model = leave_fast_paths(copy_with(skeleton, changed), closed)
+    model = hand_over(leave_fast_paths(copy_with(skeleton, changed), closed), manifest.layers)
     state = expand_ties(artifact)
     refuse_impossible_scales(model, state)
     _assign(model, state)

@@ -5,6 +5,7 @@ from mono_quant.modules.base import QuantizedModule
 from mono_quant.modules.conv import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d
 from mono_quant.modules.embedding import BagOfRows, Rows
 from mono_quant.modules.fast_paths import leave_fast_paths
+from mono_quant.modules.handover import find_handovers, hand_over
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
 from mono_quant.modules.ties import share_tied
@@ -25,6 +26,8 @@ __all__ = [
     "Rows",
     "WeightOnly",
     "as_weight_only",
+    "find_handovers",
+    "hand_over",
     "leave_fast_paths",
     "name_clash",
     "share_tied",

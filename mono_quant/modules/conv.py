@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS
 from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.deferred import plain, shape_of
 from mono_quant.modules.kernel_module import KernelModule
-from mono_quant.plugin_api.kernel import OpKind, QuantizedOp
+from mono_quant.plugin_api.kernel import QuantizedOp
 
 __all__ = ["QuantizedConv1d", "QuantizedConv2d", "QuantizedConv3d", "QuantizedConvNd"]
 
@@ -23,7 +25,6 @@ class QuantizedConvNd(KernelModule):
     Kernels pad with real zeros, the same on both sides. Any other padding is done on the float input before.
     """
 
-    kind: ClassVar[OpKind]
     float_class: ClassVar[Callable[..., FloatConv]]
 
     def __init__(
@@ -55,7 +56,12 @@ class QuantizedConvNd(KernelModule):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d's parameter
         """``(N, C, *spatial) → (N, out, *spatial)``, or both without N; dtype of the input."""
-        x = as_float32(input)
+        # What a float layer would refuse is left to what follows: not when it is used, but here is where it is refused.
+        shape = shape_of(input)
+        is_as_usual = len(shape) == len(self.kernel_size) + 2 and shape[1] == self.in_channels
+        if is_as_usual and not self._float_padding and not is_traced() and (fused := self.fused(input)) is not None:
+            return fused
+        x = as_float32(plain(input))
         if x.ndim == self.weight.ndim - 1:
             x = x[None]
         if self._float_padding:
@@ -63,6 +69,14 @@ class QuantizedConvNd(KernelModule):
             x = functional.pad(x, self._float_padding, mode=mode)
         y = self.traceable(x) if is_traced() else self.run(x)
         return (y if input.ndim == self.weight.ndim else y[0]).to(input.dtype)
+
+    def output_shape(self, shape: torch.Size) -> torch.Size:
+        """``(N, out, *spatial)``; an axis that the kernel does not fit into has no element."""
+        axes = zip(shape[2:], self._kernel_padding, self.dilation, self.kernel_size, self.stride, strict=True)
+        spatial = [
+            max(0, (size + 2 * pad - gap * (kernel - 1) - 1) // step + 1) for size, pad, gap, kernel, step in axes
+        ]
+        return torch.Size((shape[0], self.out_channels, *spatial))
 
     def op(self) -> QuantizedOp:
         """The arithmetic, for the kernels."""

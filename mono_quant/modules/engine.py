@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mono_quant.core.tensors import versions
@@ -34,18 +35,25 @@ class Engine:
         self._packed = _Packed(())
 
     def __call__(self, x: Tensor, of: tuple[Tensor | None, ...], op: Callable[[], Op]) -> Tensor:
-        """Run the op on ``x``.
+        """Run the op on ``x``, float32; the others are those of `packed`."""
+        return self.packed(x.shape, of, op, lambda: x)(x)
+
+    def packed(
+        self, shape: torch.Size, of: tuple[Tensor | None, ...], op: Callable[[], Op], example: Callable[[], Tensor]
+    ) -> Callable[[Tensor], Tensor]:
+        """The op, packed by the kernel for inputs of this size.
 
         Args:
-            x: float32.
+            shape: of an input.
             of: the tensors that the op is made of; others, or others' values, and everything is packed anew.
             op: makes the op; called only when something must be chosen or packed.
+            example: gives an input to choose by, float32 and of the kernels' shape; called only then.
         """
         packed = self._packed  # looked up once: another thread may pack for other tensors at any time
-        run = packed.by_size.get(size_class(x))
+        run = packed.by_size.get(size_class(shape))
         if run is None or not packed.is_of(of):
-            run = self._choose(x, of, op)
-        return run(x)
+            run = self._choose(example(), of, op)
+        return run
 
     def _choose(self, x: Tensor, of: tuple[Tensor | None, ...], op: Callable[[], Op]) -> Callable[[Tensor], Tensor]:
         with self._lock:
@@ -54,7 +62,7 @@ class Engine:
             packed = self._packed
             # Sizes that chose the same kernel share one packed weight.
             name, run = choose(op(), x, self.kernels, self.wanted, packed.by_name)
-            packed.by_name[name] = packed.by_size[size_class(x)] = run
+            packed.by_name[name] = packed.by_size[size_class(x.shape)] = run
             return run
 
     @property

@@ -1,7 +1,9 @@
 """Layers whose whole arithmetic is one op that a kernel runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mono_quant.core.affine import dequantize, quantize
@@ -9,9 +11,13 @@ from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, as_float32
+from mono_quant.modules.deferred import Deferred, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
-from mono_quant.plugin_api.kernel import QuantizedOp
+from mono_quant.modules.layer_output import Demand, LayerOutput
+from mono_quant.modules.steps import Steps
+from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
+from mono_quant.plugin_api.plan import Handover
 
 __all__ = ["KernelModule"]
 
@@ -45,6 +51,7 @@ class KernelModule(QuantizedModule):
         input_qparams: scale and zero point of a static input.
     """
 
+    kind: ClassVar[OpKind]
     input_spec: TensorSpec
     weight: Tensor
     weight_scale: Tensor
@@ -71,6 +78,11 @@ class KernelModule(QuantizedModule):
         copied = nn.Parameter(bias.detach().clone(), requires_grad=False) if isinstance(bias, Tensor) else None
         self.register_parameter("bias", copied)
         self.engine = Engine()
+        self.handover: Handover = "float"
+        """How the output is given; what is asked of it decides."""
+        self.demands: set[Demand] | None = None
+        """What is asked of it, while that is being watched; else None."""
+        self._last_shapes = (torch.Size(), torch.Size())
         self.train(layer.training)
 
     @property
@@ -93,6 +105,11 @@ class KernelModule(QuantizedModule):
         """Pack the weights anew at the next call."""
         self.engine.clear()
 
+    @property
+    def takes_codes(self) -> bool:
+        """Whether its input has one scale for all times, so that another layer can give its codes."""
+        return self.input_scale is not None
+
     def op(self) -> QuantizedOp:
         """The arithmetic of this layer, for the kernels."""
         raise NotImplementedError
@@ -102,15 +119,66 @@ class KernelModule(QuantizedModule):
         raise NotImplementedError
 
     def run(self, x: Tensor) -> Tensor:
-        """The op on a float32 input of the kernels' shape."""
+        """The op on a plain float32 input of the kernels' shape."""
         if not x.numel():
             return self.float_op(x, self.dequantized(), None)
+        x = x.detach()
+        return self._packed(x, x.shape)(x)
+
+    def as_kernel_input(self, x: Tensor) -> Tensor:
+        """An input, or its codes, in the kernels' shape."""
+        return x
+
+    def output_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of the output of an input of this shape."""
+        raise NotImplementedError
+
+    def fused(self, x: Tensor) -> Tensor | None:
+        """The output by a kernel that takes codes and gives them; None where layer, kernel or input do not allow it.
+
+        Args:
+            x: float32, deferred or not, of the float layer's shape.
+        """
+        is_wanted = isinstance(x, Deferred) or (self.handover != "float" and x.dtype is torch.float32)
+        if not is_wanted or not self.takes_codes:
+            return None
+        shape = shape_of(x)
+        output_shape, run = self._output_shape_of(shape), self._packed(x, shape)
+        if self.demands is not None and self.input_qparams is not None:
+            scale, zero_point = self.input_qparams
+            run = Steps(run, float(scale), int(zero_point))
+        if 0 in shape or 0 in output_shape or not isinstance(run, FusedRun):
+            return None
+        if isinstance(x, Deferred):
+            codes, is_channels_last = x.codes(*run.input), x.is_channels_last
+        else:
+            codes, is_channels_last = run.encode(x.detach()), not x.is_contiguous() and _is_channels_last(x)
+        output = LayerOutput(
+            run,
+            self.as_kernel_input(codes),
+            output_shape,
+            keeps_floats=self.handover == "deferred-float",
+            demands=self.demands,
+        )
+        deferred = Deferred(output, is_channels_last=is_channels_last)
+        return deferred.plain() if self.handover == "float" else deferred
+
+    def _output_shape_of(self, shape: torch.Size) -> torch.Size:
+        """That of the last call is remembered."""
+        known, found = self._last_shapes
+        if known != shape:
+            found = self.output_shape(shape)
+            self._last_shapes = shape, found
+        return found
+
+    def _packed(self, x: Tensor, shape: torch.Size) -> Callable[[Tensor], Tensor]:
+        """The kernel for inputs of this shape."""
         integers, floats = self._buffers, self._parameters  # not by attribute, which is slow in a module
         own = (
             integers["weight"], floats["weight_scale"], floats["bias"],
             integers["input_scale"], integers["input_zero_point"],
         )  # fmt: skip
-        return self.engine(x.detach(), own, self.op)
+        return self.engine.packed(shape, own, self.op, lambda: self.as_kernel_input(_example(x)))
 
     def traceable(self, x: Tensor) -> Tensor:
         """The same arithmetic in plain float operations."""
@@ -125,3 +193,12 @@ class KernelModule(QuantizedModule):
     def _fixed(self) -> list[Tensor]:
         others = (self.input_scale, self.input_zero_point, self.bias)
         return [*super()._fixed(), *(tensor for tensor in others if tensor is not None)]
+
+
+def _example(x: Tensor) -> Tensor:
+    return x.example() if isinstance(x, Deferred) else x.detach()
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    return layout is not None and x.is_contiguous(memory_format=layout)

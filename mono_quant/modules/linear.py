@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.deferred import plain, shape_of
 from mono_quant.modules.dynamic import is_per_token
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear_op import by_token, linear_op
@@ -18,6 +20,8 @@ __all__ = ["QuantizedLinear"]
 
 class QuantizedLinear(KernelModule):
     """``y = x · weightᵀ + bias`` with a quantized weight; ``(..., in_features) → (..., out_features)``."""
+
+    kind = "linear"
 
     def __init__(
         self,
@@ -39,11 +43,21 @@ class QuantizedLinear(KernelModule):
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
         if is_traced():
             return self.traceable(input).to(input.dtype)
-        if input.shape[-1] != self.in_features:
-            raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(input.shape)}")
-        x = as_float32(input.reshape(-1, self.in_features))
+        if (shape := shape_of(input))[-1] != self.in_features:
+            raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(shape)}")
+        if (fused := self.fused(input)) is not None:
+            return fused
+        x = as_float32(plain(input).reshape(-1, self.in_features))
         y = self._by_token(x) if self._is_per_token else self.run(x)
-        return y.reshape(*input.shape[:-1], self.out_features).to(input.dtype)
+        return y.reshape(*shape[:-1], self.out_features).to(input.dtype)
+
+    def as_kernel_input(self, x: Tensor) -> Tensor:
+        """``(N, in_features)``."""
+        return x.reshape(-1, self.in_features)
+
+    def output_shape(self, shape: torch.Size) -> torch.Size:
+        """``(..., out_features)``."""
+        return torch.Size((*shape[:-1], self.out_features))
 
     def _by_token(self, x: Tensor) -> Tensor:
         """Each row with its own range."""

@@ -5,6 +5,7 @@ from torch import nn
 from mono_quant.core.surgery import copy_with
 from mono_quant.modules.base import QuantizedModule
 from mono_quant.modules.fast_paths import return_to_fast_paths
+from mono_quant.modules.handover import hand_over_floats
 
 __all__ = ["to_float"]
 
@@ -17,4 +18,4 @@ def to_float(model: nn.Module) -> nn.Module:
     made: dict[int, nn.Parameter] = {}
     modules = model.named_modules()
     floats = {name: module.to_float(made) for name, module in modules if isinstance(module, QuantizedModule)}
-    return return_to_fast_paths(copy_with(model, floats))
+    return hand_over_floats(return_to_fast_paths(copy_with(model, floats)))

@@ -1,13 +1,19 @@
 """What a scheme decides for each layer, and the ledger of all those decisions."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import attrs
 from attrs.validators import instance_of
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
-__all__ = ["Keep", "LayerPlan", "Plan", "PlanEntry", "Removed", "Rewrite", "TensorSpec", "WeightSpec"]
+__all__ = ["Handover", "Keep", "LayerPlan", "Plan", "PlanEntry", "Removed", "Rewrite", "TensorSpec", "WeightSpec"]
+
+
+Handover = Literal["float", "deferred", "deferred-float"]
+"""How a layer hands its output over: a float tensor; or one that is computed when it is used, as codes where codes are
+asked for; or such a one whose codes are made of floats, since those are asked for too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -21,6 +27,7 @@ class LayerPlan:
         weights: parameter name → how it is stored.
         input: how the input is quantized; None when it stays float.
         quantized_bytes: bytes that the quantized layer will take in memory and on disk.
+        handover: how its output is handed over; found by watching what the model does with it.
     """
 
     name: str
@@ -29,6 +36,7 @@ class LayerPlan:
     weights: dict[str, WeightSpec]
     input: TensorSpec | None
     quantized_bytes: int
+    handover: Handover = "float"
 
     @property
     def needs_data(self) -> bool:
