@@ -181,6 +181,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench_peers(session: nox.Session) -> None:
+    """The page docs/reference/peers.md: others beside ours, an hour or two; ``nox -s bench_peers -- --help``."""
+    install_real_models(session)
+    session.install("-r", "tests/bench/peers/requirements.txt")
+    session.run("python", "-m", "tests.bench.peers", *session.posargs)
+
+
+@nox.session(default=False)
 def accuracy(session: nox.Session) -> None:
     """The tables of docs/reference/accuracy.md: every scheme on every real model; nothing in them is timed."""
     install_real_models(session)
