@@ -30,9 +30,10 @@ anyone can run again; `nox -s bench_peers -- --help` says how to measure a part 
 
 _LIMITED = """\
 torch's kernels, and the code that its Inductor writes, limited to AVX2 without VNNI by `ONEDNN_MAX_CPU_ISA=AVX2`,
-`FBGEMM_ENABLE_INSTRUCTIONS=AVX2` and `ATEN_CPU_CAPABILITY=avx2`. What MKL computes in float (Linear layers of float
-eager) is not limited by them. ONNX Runtime has no such switch and is left out. OpenVINO's oneDNN obeys the first of
-them; its own kernels, which multiply float matrices among others, do not, so its lines are limited in part."""
+`FBGEMM_ENABLE_INSTRUCTIONS=AVX2` and `ATEN_CPU_CAPABILITY=avx2`. MKL, which multiplies the matrices of float eager's
+Linear layers, does not read them. ONNX Runtime has no such switch and is left out. Of OpenVINO only oneDNN obeys the
+first one: its lines are limited in part. Its other kernels still see the whole CPU, and its int8 matrix products may
+lose an accuracy in this mix that they keep on a CPU with AVX2 alone."""
 
 
 def page(rows: list[Row]) -> str:
