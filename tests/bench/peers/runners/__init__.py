@@ -16,9 +16,8 @@ _OURS = {
 _ONNX_LIMIT = "its kernels ask the CPU, and no environment variable or option limits them to AVX2"
 
 
-def _ours(scheme: str, *, is_compiled: bool) -> Peer:
-    name = f"ours-{scheme}{'-compile' if is_compiled else ''}"
-    return Peer(name, "ours", _OURS[scheme], options={"scheme": scheme, "is_compiled": is_compiled})
+def _ours(scheme: str, how: str) -> Peer:
+    return Peer(f"ours-{scheme}{how}", f"ours{how.replace('-', '_')}", _OURS[scheme], options={"scheme": scheme})
 
 
 def _onnxruntime(kind: str) -> Peer:
@@ -29,7 +28,7 @@ def _onnxruntime(kind: str) -> Peer:
 PEERS = (
     Peer("float-eager", "float_eager", _EVERY),
     Peer("float-compile", "float_compile", _EVERY),
-    *(_ours(scheme, is_compiled=is_compiled) for scheme in _OURS for is_compiled in (False, True)),
+    *(_ours(scheme, how) for scheme in _OURS for how in ("", "-compile")),
     Peer("torch-ao-static", "torch_ao_static", _EVERY),
     Peer("torch-ao-dynamic", "torch_ao_dynamic", (*_TRANSFORMERS, "mlp")),
     Peer("torchao-pt2e", "torchao_pt2e", _EVERY, ("torchao",)),

@@ -1,6 +1,7 @@
 """``torch.compile`` of the float model, as it comes."""
 
 import torch
+import torch._inductor.compile_fx  # torch.compile would import it within the time of quantization
 from torch import Tensor, nn
 
 from ..setting import Setting

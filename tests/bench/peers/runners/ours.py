@@ -1,8 +1,7 @@
-"""mono_quant: a scheme, eager or under ``torch.compile``."""
+"""mono_quant: a scheme, eager."""
 
 from collections import Counter
 
-import torch
 from torch import Tensor, nn
 
 from mono_quant import Quantizer, save_model
@@ -13,21 +12,28 @@ from ..setting import Setting
 from ..workloads import Inputs
 from .record import Built
 
-__all__ = ["build"]
+__all__ = ["build", "built", "quantized"]
 
 
-def build(
-    model: nn.Module, calibration: list[Inputs], _setting: Setting, *, scheme: str, is_compiled: bool = False
-) -> Built:
-    """Quantized without the checks that compare it with float."""
+def build(model: nn.Module, calibration: list[Inputs], _setting: Setting, *, scheme: str) -> Built:
+    """Quantized."""
+    ours = quantized(model, calibration, scheme)
+    return built(ours, ours)
+
+
+def quantized(model: nn.Module, calibration: list[Inputs], scheme: str) -> nn.Module:
+    """Without the checks that compare it with float."""
     quantizer = Quantizer(scheme, validators=(), show_progress=False)
-    quantized = quantizer.quantize(model, [Batch(args=inputs) for inputs in calibration]).model
-    run = torch.compile(quantized, dynamic=False) if is_compiled else quantized
+    return quantizer.quantize(model, [Batch(args=inputs) for inputs in calibration]).model
+
+
+def built(ours: nn.Module, run: nn.Module) -> Built:
+    """A quantized model, run as it is or compiled."""
 
     def call(inputs: Inputs) -> Tensor:
         return run(*inputs)
 
-    return Built(call, lambda folder: save_model(quantized, folder / "model.safetensors"), lambda: _kernels(quantized))
+    return Built(call, lambda folder: save_model(ours, folder / "model.safetensors"), lambda: _kernels(ours))
 
 
 def _kernels(model: nn.Module) -> str:

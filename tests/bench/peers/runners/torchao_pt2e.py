@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-import torch._inductor.config
+import torch._inductor.compile_fx  # torch.compile would import it within the time of quantization
 import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e

@@ -1,0 +1,18 @@
+"""mono_quant: a scheme, under ``torch.compile`` as it comes."""
+
+import torch
+import torch._inductor.compile_fx  # torch.compile would import it within the time of quantization
+from torch import nn
+
+from ..setting import Setting
+from ..workloads import Inputs
+from .ours import built, quantized
+from .record import Built
+
+__all__ = ["build"]
+
+
+def build(model: nn.Module, calibration: list[Inputs], _setting: Setting, *, scheme: str) -> Built:
+    """Quantized; compiled for one shape, at the first call."""
+    ours = quantized(model, calibration, scheme)
+    return built(ours, torch.compile(ours, dynamic=False))
