@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=(2,))
     parser.add_argument("--isa", nargs="+", choices=(FULL, AVX2), default=(FULL,))
     parser.add_argument("--budget", type=float, default=15.0, help="seconds of timing for a cell")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a cell is given up")
+    parser.add_argument("--timeout", type=float, default=420.0, help="seconds after which a cell is given up")
     parser.add_argument("--new", action="store_true", help="keep the rows that there are")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--verbose", action="store_true", help="show what the peers print")
