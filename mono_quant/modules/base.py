@@ -12,7 +12,7 @@ from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.plugin_api.layer import QuantizedLayer
 
-__all__ = ["QuantizedModule", "as_float32", "is_recorded", "is_traced"]
+__all__ = ["QuantizedModule", "as_float32", "is_compiled", "is_recorded", "is_traced"]
 
 
 class QuantizedModule(QuantizedLayer):
@@ -146,6 +146,11 @@ def is_traced() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None
     )
+
+
+def is_compiled() -> bool:
+    """Whether ``torch.compile`` takes this call to make code that runs here, which may then use operators of ours."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:

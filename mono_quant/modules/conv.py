@@ -47,6 +47,7 @@ class QuantizedConvNd(KernelModule):
         before, after = _sides(layer)
         is_even = layer.padding_mode == "zeros" and before == after
         self._kernel_padding: tuple[int, ...] = before if is_even else (0,) * len(before)
+        self.geometry = (self.stride, self._kernel_padding, self.dilation, self.groups)
         # functional.pad counts from the last axis, both sides of an axis together
         self._float_padding: tuple[int, ...] = (
             ()
@@ -80,6 +81,7 @@ class QuantizedConvNd(KernelModule):
 
     def op(self) -> QuantizedOp:
         """The arithmetic, for the kernels."""
+        stride, padding, dilation, groups = self.geometry
         return QuantizedOp(
             kind=self.kind,
             weight=self.weight,
@@ -87,16 +89,16 @@ class QuantizedConvNd(KernelModule):
             bias=None if self.bias is None else self.bias.float(),
             input_scale=None if self.input_scale is None else float(self.input_scale),
             input_zero_point=None if self.input_zero_point is None else int(self.input_zero_point),
-            stride=self.stride,
-            padding=self._kernel_padding,
-            dilation=self.dilation,
-            groups=self.groups,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
         )
 
     def float_op(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The float layer's function, after any float padding."""
         conv = FLOAT_CONVOLUTIONS[self.kind]
-        return conv(x, weight, bias, self.stride, self._kernel_padding, self.dilation, self.groups)
+        return conv(x, weight, bias, *self.geometry)
 
     def to_float(self, made: dict[int, nn.Parameter]) -> FloatConv:
         """The float convolution with the weight that the codes stand for."""

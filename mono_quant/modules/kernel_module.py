@@ -10,7 +10,8 @@ from mono_quant.core.affine import dequantize, quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.select import NamedKernel
-from mono_quant.modules.base import QuantizedModule, as_float32
+from mono_quant.modules.base import QuantizedModule, as_float32, is_compiled
+from mono_quant.modules.compiled import int8_layer
 from mono_quant.modules.deferred import Deferred, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
@@ -20,6 +21,8 @@ from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
 from mono_quant.plugin_api.plan import Handover
 
 __all__ = ["KernelModule"]
+
+Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
 
 class KernelModule(QuantizedModule):
@@ -40,8 +43,9 @@ class KernelModule(QuantizedModule):
     does not tell of writes through ``.data``, nor into tensors made in inference mode: call `repack` after them.
     Numbers keep their dtypes whatever ``half()`` or ``to(dtype)`` say; outputs have the dtype of the input.
 
-    Inside ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float
-    operations, which those can trace; it is right to float rounding and has no int8 speed.
+    Inside ``torch.compile`` a layer is one operator, which runs kernels, see `mono_quant.modules.compiled`. Inside
+    ``torch.export`` and ``torch.jit.trace``, and for inputs whose rows each have a range, the same arithmetic is
+    written out in plain float operations; it is right to float rounding and has no int8 speed.
 
     Args:
         layer: the float layer; its bias is copied.
@@ -52,6 +56,8 @@ class KernelModule(QuantizedModule):
     """
 
     kind: ClassVar[OpKind]
+    geometry: Geometry = ((), (), (), 1)
+    """Stride, padding, dilation and groups, as of `QuantizedOp`."""
     input_spec: TensorSpec
     weight: Tensor
     weight_scale: Tensor
@@ -180,15 +186,35 @@ class KernelModule(QuantizedModule):
         )  # fmt: skip
         return self.engine.packed(shape, own, self.op, lambda: self.as_kernel_input(_example(x)))
 
-    def traceable(self, x: Tensor) -> Tensor:
-        """The same arithmetic in plain float operations."""
+    def traceable(self, x: Tensor, *, has_one_range: bool = True) -> Tensor:
+        """The same arithmetic in operations that can be traced: in integers for the compiler, else in plain floats.
+
+        Args:
+            x: float, of the float layer's shape.
+            has_one_range: for the whole input; the operator has no other.
+        """
         x = as_float32(x)
+        if has_one_range and is_compiled() and x.device.type == "cpu":
+            return self.compiled(x)
         scale, zero_point = self.input_scale, self.input_zero_point
         if scale is None or zero_point is None:
             scale, zero_point = input_qparams(x, self.input_spec)
         x = dequantize(quantize(x, scale, zero_point, UINT8), scale, zero_point)
         bias = None if self.bias is None else self.bias.float()
         return self.float_op(x, self.dequantized(), bias)
+
+    def compiled(self, x: Tensor) -> Tensor:
+        """The compiler's operator for this layer, its output laid out as the float layer's.
+
+        Args:
+            x: float32, of the float layer's shape.
+        """
+        given, qparams = self.as_kernel_input(x), self.input_qparams
+        if qparams is not None:
+            given = quantize(given, *qparams, UINT8)
+        layer = (self.weight, self.weight_scale, self.bias, *(qparams or (None, None)))
+        y: Tensor = int8_layer(given, *layer, self.kind, *self.geometry)
+        return y.contiguous().reshape(*x.shape[: x.ndim - given.ndim + 1], *y.shape[1:])
 
     def _fixed(self) -> list[Tensor]:
         others = (self.input_scale, self.input_zero_point, self.bias)

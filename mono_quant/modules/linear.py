@@ -42,7 +42,7 @@ class QuantizedLinear(KernelModule):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear's parameter
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
         if is_traced():
-            return self.traceable(input).to(input.dtype)
+            return self.traceable(input, has_one_range=not self._is_per_token).to(input.dtype)
         if (shape := shape_of(input))[-1] != self.in_features:
             raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(shape)}")
         if (fused := self.fused(input)) is not None:
