@@ -23,6 +23,7 @@ class QuantizationInfo:
         quantized_size_mb: the same of the quantized one.
         compression_ratio: the first over the second.
         kernels: quantized layer → the kernels in use, by the size of the inputs seen so far.
+        fused_layers: those whose output stayed codes, or got its activation, in the kernel.
         original_latency_ms: median time of the float model on a calibration batch.
         quantized_latency_ms: the same of the quantized one.
         warnings: what the owner of the model should know.
@@ -40,6 +41,7 @@ class QuantizationInfo:
     quantized_size_mb: float | None = None
     compression_ratio: float | None = None
     kernels: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    fused_layers: tuple[str, ...] = ()
     original_latency_ms: float | None = None
     quantized_latency_ms: float | None = None
     warnings: tuple[str, ...] = ()

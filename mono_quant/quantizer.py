@@ -1,6 +1,7 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,6 +10,7 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._user_line import level_of_the_user
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
@@ -20,7 +22,7 @@ from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, wit
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
-from mono_quant.errors import ConfigurationError
+from mono_quant.errors import CalibrationError, ConfigurationError, QuantizationWarning
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
@@ -298,7 +300,12 @@ class Quantizer:
         if first is None or not self.config.fuse:
             return run
         layers = run.plan.layers
-        found = find_handovers(quantized, lambda: run_once(quantized, first))
+        try:
+            found = find_handovers(quantized, lambda: run_once(quantized, first))
+        except CalibrationError as error:
+            text = f"no activation is fused, for the model did not run while it was watched: {error}"
+            warnings.warn(text, QuantizationWarning, stacklevel=level_of_the_user())
+            return run
         plan = run.plan.decide({n: attrs.evolve(layers[n], handover=how) for n, how in found.items() if n in layers})
         hand_over(quantized, plan.layers)
         return attrs.evolve(run, plan=plan)

@@ -67,9 +67,10 @@ def _speed(info: QuantizationInfo) -> Iterator[str]:
         word = "faster" if info.speedup >= 1 else "SLOWER"
         ratio = info.speedup if info.speedup >= 1 else 1 / info.speedup
         kernels = _counted(name for names in info.kernels.values() for name in names)
+        fused = f"; {len(info.fused_layers)} layers fused" if info.fused_layers else ""
         yield (
             f"speed      {info.original_latency_ms:.2f} ms -> {info.quantized_latency_ms:.2f} ms a batch, "
-            f"{ratio:.2f} times {word} than float ({kernels})"
+            f"{ratio:.2f} times {word} than float ({kernels}{fused})"
         )
 
 

@@ -15,7 +15,7 @@ from mono_quant.info import QuantizationInfo
 from mono_quant.io.fingerprint import fingerprint
 from mono_quant.io.manifest import CalibrationRecord, Manifest
 from mono_quant.io.validation import ValidationResult
-from mono_quant.modules import QuantizedModule
+from mono_quant.modules import KernelModule, QuantizedModule
 from mono_quant.plugin_api import Batch
 from mono_quant.run import Run
 
@@ -56,6 +56,7 @@ def make_info(
         quantized_size_mb=figures.quantized_size_mb,
         compression_ratio=figures.compression_ratio,
         kernels=kernels,
+        fused_layers=tuple(n for n, layer in layers.items() if isinstance(layer, KernelModule) and layer.is_fused),
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
         warnings=advise(run, config, figures=figures, kernels=kernels, latency_ms=latency_ms),

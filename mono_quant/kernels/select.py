@@ -14,7 +14,7 @@ from mono_quant._user_line import level_of_the_user
 from mono_quant.errors import ConfigurationError, PluginError, QuantizationWarning
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.kernels.verify import kind_of, verify
-from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp, Support, WeightOnlyOp
+from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, QuantizedOp, Support, WeightOnlyOp
 
 __all__ = ["NamedKernel", "choose", "forget_measurements", "size_class", "supports"]
 
@@ -67,7 +67,7 @@ def choose(
             run = (packed or {}).get(name) or able[name].pack(op)
             # Where several compete, they have run to be measured.
             if len(fast) == 1 and name != _SLOW and (*_signature(op, x), name) not in _ran:
-                run(x)
+                _try(run, x)
                 _ran.add((*_signature(op, x), name))
             return name, run
 
@@ -156,12 +156,20 @@ def _signature(op: Op, x: Tensor) -> tuple[object, ...]:
     return (*kind_of(op), *shape, size_class(x.shape), x.device, torch.get_num_threads())
 
 
+def _try(run: Packed, x: Tensor) -> None:
+    """Run a layer in each way that it may be run: what fails with this layer is to fail here."""
+    run(x)
+    if isinstance(run, FusedRun):
+        run.fused(run.encode(x), output=run.input)
+
+
 def _measure(run: Packed, x: Tensor) -> float:
     """Median seconds of a few runs; the first, which warms caches, does not count, nor does what watches the model."""
     times = []
     with no_dispatch():
-        for _ in range(_REPEATS + 1):
+        _try(run, x)
+        for _ in range(_REPEATS):
             start = time.perf_counter()
             run(x)
             times.append(time.perf_counter() - start)
-    return median(times[1:])
+    return median(times)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mono_quant.core.encoding import encode
 from mono_quant.core.granularity import PerGroup
 from mono_quant.kernels.reference import ReferenceKernel
-from mono_quant.kernels.verify_fused import fused_problem
+from mono_quant.kernels.verify_fused import why_not_fused
 from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, QuantizedOp, Support, WeightOnlyOp
 
 __all__ = ["kind_of", "verify"]
@@ -41,7 +41,7 @@ def _verdict(kernel: Kernel, like: Op) -> Support:
         try:
             run = kernel.pack(op)
             actual = run(x)
-            problem = fused_problem(run, x, expected, rounding) if isinstance(run, FusedRun) else ""
+            problem = why_not_fused(run, x, expected, rounding) if isinstance(run, FusedRun) else ""
         except Exception as failure:  # noqa: BLE001 - a kernel that fails in whatever way is not used
             return Support.no(f"it failed with {type(failure).__name__}: {failure}")
         if expected.shape != actual.shape or actual.dtype != torch.float32:

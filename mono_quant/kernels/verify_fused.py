@@ -8,10 +8,10 @@ from mono_quant.core.qtypes import UINT8
 from mono_quant.plugin_api.activation import EXAMPLES
 from mono_quant.plugin_api.kernel import FusedRun
 
-__all__ = ["fused_problem"]
+__all__ = ["why_not_fused"]
 
 
-def fused_problem(run: FusedRun, x: Tensor, expected: Tensor, rounding: float) -> str:
+def why_not_fused(run: FusedRun, x: Tensor, expected: Tensor, rounding: float) -> str:
     """What is wrong with the outputs that it fuses; empty when nothing is.
 
     Args:

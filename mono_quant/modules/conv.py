@@ -10,7 +10,7 @@ from torch.nn import functional
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS
 from mono_quant.modules.base import as_float32, is_traced
-from mono_quant.modules.deferred import plain, shape_of
+from mono_quant.modules.deferred import plain, settled, shape_of
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.plugin_api.kernel import QuantizedOp
 
@@ -58,6 +58,7 @@ class QuantizedConvNd(KernelModule):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d's parameter
         """``(N, C, *spatial) → (N, out, *spatial)``, or both without N; dtype of the input."""
         # What a float layer would refuse is left to what follows: not when it is used, but here is where it is refused.
+        input = settled(input)  # noqa: A001
         shape = shape_of(input)
         is_as_usual = len(shape) == len(self.kernel_size) + 2 and shape[1] == self.in_channels
         if is_as_usual and not self._float_padding and not is_traced() and (fused := self.fused(input)) is not None:

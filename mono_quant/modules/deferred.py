@@ -10,62 +10,71 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mono_quant.core.dataflow import METADATA
 from mono_quant.core.tensors import map_tensors
+from mono_quant.modules.base import is_traced
 from mono_quant.modules.deferred_operations import IN_PLACE, OPERATIONS
 from mono_quant.modules.layer_output import Output, Values
 
-__all__ = ["Deferred", "plain", "shape_of"]
+__all__ = ["Deferred", "is_ordinary", "plain", "settled", "shape_of"]
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _LOOKS = METADATA - {Tensor.data_ptr, Tensor.__repr__}
-"""Functions that it answers itself: what it looks like is known before it is computed."""
+"""Functions that it answers itself while it is not computed: what it looks like is known before."""
 
 
 class Deferred(Tensor):
-    """A float32 tensor without memory of its own, until an operation needs it.
+    """A float32 tensor on the CPU without memory of its own, until an operation needs it.
+
+    Its attributes begin with an underscore, for code that looks at what a value has.
 
     Args:
         output: what it stands for.
         is_channels_last: whether its plain tensor is laid out so, as that of the float layer would have been.
     """
 
-    output: Output
-    is_channels_last: bool
+    _output: Output
+    _is_channels_last: bool
     _plain: Tensor | None
 
     def __new__(cls, output: Output, *, is_channels_last: bool = False) -> Self:
-        """A wrapper of the output's shape, on the CPU."""
+        """A wrapper of the output's shape."""
         strides = None
         if is_channels_last:
             strides = torch.empty(output.shape, device="meta", memory_format=_CHANNELS_LAST[len(output.shape)]).stride()
         tensor: Self = Tensor._make_wrapper_subclass(cls, output.shape, strides=strides, dtype=torch.float32)
-        tensor.output = output
-        tensor.is_channels_last = is_channels_last
+        tensor._output = output
+        tensor._is_channels_last = is_channels_last
         tensor._plain = None
         return tensor
 
-    def codes(self, scale: float, zero_point: int) -> Tensor:
+    def _codes(self, scale: float, zero_point: int) -> Tensor:
         """Its uint8 codes, in whatever layout."""
-        self.output.note("codes")
-        return self.output.codes(scale, zero_point)
+        self._output.note("codes")
+        return self._output.codes(scale, zero_point)
 
-    def example(self) -> Tensor:
+    def _example(self) -> Tensor:
         """Its values, to look at: it stays as deferred as it was, and nobody is told."""
-        return self.output.values().contiguous()
+        return self._output.values().contiguous()
 
-    def plain(self) -> Tensor:
-        """The plain tensor, the same at each call."""
+    def _compute(self) -> Tensor:
+        """The plain tensor, the same at each call. It can be written into, so it shares memory with nothing else."""
         if self._plain is None:
-            self.output.note("plain")
-            values = self.output.values()
-            layout = _CHANNELS_LAST[values.ndim] if self.is_channels_last else torch.contiguous_format
-            plain = values.contiguous(memory_format=layout)
-            # It can be written into from now on, and what else is made of these values must not see that.
-            self._plain = plain.clone() if plain is values and self.output.is_shared else plain
-            self.output = Values(self._plain)
+            self._output.note("plain")
+            values = self._output.values()
+            layout = _CHANNELS_LAST[values.ndim] if self._is_channels_last else torch.contiguous_format
+            made = values.contiguous(memory_format=layout)
+            with torch._C.DisableTorchFunctionSubclass():
+                was_made_elsewhere = made.is_inference() and not self.is_inference()
+            if was_made_elsewhere:  # what is only looked at in inference mode can be written into afterwards
+                with torch.inference_mode(mode=False):
+                    made = made.clone()
+            elif made is values and self._output.is_shared:
+                made = made.clone()
+            self._plain = vars(self).setdefault("_made", made)  # of two threads, the first
+            self._output = Values(self._plain)
         return self._plain
 
     @classmethod
@@ -76,15 +85,19 @@ class Deferred(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the function gives
-        del types
         kwargs = kwargs or {}
         if func in _LOOKS:
+            seen = [settled(one) for one in args]
             with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        result = _known(func, args, kwargs)
-        if result is not None:
+                return func(*seen, **kwargs)
+        is_alone = all(kind is cls or kind is nn.Parameter for kind in types)
+        if is_alone and (result := _known(func, args, kwargs)) is not None:
             return result
-        return func(*map_tensors(plain, tuple(args)), **map_tensors(plain, dict(kwargs)))
+        args, kwargs = map_tensors(plain, tuple(args)), map_tensors(plain, dict(kwargs))
+        if not is_alone:
+            return func(*args, **kwargs)
+        with torch._C.DisableTorchFunctionSubclass():  # one in a container of the user's is met in C++
+            return func(*args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override] # torch calls it without kwargs too
@@ -99,43 +112,67 @@ class Deferred(Tensor):
         return func(*map_tensors(plain, args), **map_tensors(plain, kwargs or {}))
 
 
-def shape_of(tensor: Tensor) -> torch.Size:
-    """The tensor's shape, in less time than torch takes to ask a deferred one."""
-    return tensor.output.shape if isinstance(tensor, Deferred) else tensor.shape
-
-
 def plain(tensor: Tensor) -> Tensor:
     """The tensor itself, or the plain one that a deferred one stands for."""
-    return tensor.plain() if type(tensor) is Deferred else tensor
+    return tensor._compute() if isinstance(tensor, Deferred) else tensor
+
+
+def settled(tensor: Tensor) -> Tensor:
+    """The plain tensor where there is one already; it may have another shape by now."""
+    return tensor._plain if isinstance(tensor, Deferred) and tensor._plain is not None else tensor
+
+
+def shape_of(tensor: Tensor) -> torch.Size:
+    """The shape of a `settled` tensor, in less time than torch takes to ask a deferred one."""
+    return tensor._output.shape if isinstance(tensor, Deferred) else tensor.shape
+
+
+def is_ordinary(tensor: Tensor) -> bool:
+    """Whether it is a deferred tensor, or a plain one on the CPU of no class of the user's."""
+    return type(tensor) is Deferred or (type(tensor) in {Tensor, nn.Parameter} and tensor.device.type == "cpu")
 
 
 def _known(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The result of a function that is known for outputs; None where it needs the plain tensor after all."""
     operation = IN_PLACE.get(func) or OPERATIONS.get(func)
-    deferred = [tensor for tensor in args if type(tensor) is Deferred]
-    is_in_place = func in IN_PLACE or bool(kwargs.get("inplace"))
-    # What has a plain tensor may have views, which see what is written into it.
-    has_plain = any(tensor._plain is not None for tensor in deferred)
-    if operation is None or not deferred or has_plain or (is_in_place and deferred[0] is not args[0]):
+    if operation is None or "out" in kwargs or is_traced():
         return None
-    outputs = [tensor.output if type(tensor) is Deferred else tensor for tensor in args]
-    output = operation(*outputs, **{name: value for name, value in kwargs.items() if name != "inplace"})
+    tensors = [one for one in args if isinstance(one, Tensor)]
+    deferred = [one for one in tensors if isinstance(one, Deferred)]
+    is_in_place = func in IN_PLACE or bool(kwargs.get("inplace"))
+    if not deferred or (is_in_place and deferred[0] is not args[0]):
+        return None
+    is_channels_last = deferred[0]._is_channels_last
+    if not all(_can_be_taken(one, is_channels_last=is_channels_last) for one in tensors):
+        return None
+    arguments = [one._output if isinstance(one, Deferred) else one for one in args]
+    output = operation(*arguments, **{name: value for name, value in kwargs.items() if name != "inplace"})
     if output is None:
         return None
-    return _written(deferred[0], output) if is_in_place else _new(deferred[0], output)
+    if output is deferred[0]._output:  # a function that gives its argument back
+        return deferred[0]
+    return _overwrite(deferred[0], output) if is_in_place else _laid_out(output, is_channels_last=is_channels_last)
 
 
-def _written(tensor: Deferred, output: Output) -> Deferred | None:
+def _can_be_taken(tensor: Tensor, *, is_channels_last: bool) -> bool:
+    """Whether a tensor has no view, no gradient and no layout of its own that the result would have to follow."""
+    if isinstance(tensor, Deferred):
+        return tensor._plain is None and tensor._is_channels_last == is_channels_last
+    layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format) if is_channels_last else torch.contiguous_format
+    return not tensor.requires_grad and tensor.is_contiguous(memory_format=layout)
+
+
+def _overwrite(tensor: Deferred, output: Output) -> Deferred | None:
     """The same tensor with other values; None where they do not fit, for torch to refuse."""
-    if output.shape != tensor.output.shape:
+    if output.shape != tensor._output.shape:
         return None
-    tensor.output = output
+    tensor._output = output
     return tensor
 
 
-def _new(like: Deferred, output: Output) -> Tensor:
-    """A tensor of these values, laid out as another one is; a plain one where they are so already."""
-    is_channels_last = like.is_channels_last and len(output.shape) in _CHANNELS_LAST
+def _laid_out(output: Output, *, is_channels_last: bool) -> Tensor:
+    """A new tensor of these values; a plain one where they are laid out so already, and nobody else holds them."""
+    is_channels_last = is_channels_last and len(output.shape) in _CHANNELS_LAST
     if isinstance(output, Values) and not is_channels_last and output.values().is_contiguous():
         return output.values()
     return Deferred(output, is_channels_last=is_channels_last)

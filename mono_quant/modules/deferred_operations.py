@@ -1,13 +1,12 @@
 """The operations on outputs of quantized layers that do not need the plain tensor."""
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.utils import _pair
 
 from mono_quant.core.pooling import max_pool2d
 from mono_quant.modules.layer_output import Mapped, Output, Values
@@ -44,13 +43,13 @@ def _activation(name: str, function: Callable[..., Tensor]) -> Operation:
 
 
 def _hardtanh(output: Output, min_val: float = -1.0, max_val: float = 1.0) -> Output | None:
-    if min_val > max_val:
+    if not min_val <= max_val:
         return None  # for torch to refuse
     fused = output.activated(_hardtanh_of(float(min_val), float(max_val)))
     return fused or _in_any_layout(functional.hardtanh)(output, min_val, max_val)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _hardtanh_of(low: float, high: float) -> Activation:
     return Activation("hardtanh", (low, high))
 
@@ -73,16 +72,28 @@ def _max_pool2d(  # noqa: PLR0917 - the signature of torch's
 ) -> Output | None:
     if ceil_mode or return_indices or len(output.shape) != 4:  # noqa: PLR2004 - (N, C, H, W)
         return None
-    kernel, steps, pads, gaps = (_pair(one) for one in (kernel_size, stride or kernel_size, padding, dilation))
+    kernel, steps, pads, gaps = (
+        _pair(one)
+        for one in (kernel_size, kernel_size if stride is None or stride == [] else stride, padding, dilation)
+    )
+    if min(*kernel, *steps, *gaps) < 1 or not all(0 <= 2 * p <= k for p, k in zip(pads, kernel, strict=True)):
+        return None  # for torch to refuse
     size = [
         (axis + 2 * pad - gap * (window - 1) - 1) // step + 1
         for axis, window, step, pad, gap in zip(output.shape[2:], kernel, steps, pads, gaps, strict=True)
     ]
-    if min(size) < 1 or any(2 * pad > window for pad, window in zip(pads, kernel, strict=True)):
+    if min(size) < 1:
         return None  # for torch to refuse
     pooled = torch.Size((*output.shape[:2], *size))
     pool = partial(max_pool2d, kernel=kernel, stride=steps, padding=pads, dilation=gaps)
     return Mapped(output, pool, pooled)
+
+
+def _pair(value: Any) -> tuple[int, int]:  # noqa: ANN401 - as torch takes it
+    """Of height and width."""
+    if isinstance(value, Sequence):
+        return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
+    return value, value
 
 
 def _dropout(output: Output, p: float = 0.5, training: bool = True) -> Output | None:  # noqa: FBT001, FBT002 - torch's own

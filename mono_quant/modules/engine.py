@@ -10,7 +10,7 @@ from torch import Tensor
 from mono_quant.core.tensors import versions
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.kernels.select import NamedKernel, choose, size_class
-from mono_quant.plugin_api.kernel import Op
+from mono_quant.plugin_api.kernel import FusedRun, Op
 
 __all__ = ["REFERENCE_ONLY", "Engine"]
 
@@ -69,6 +69,11 @@ class Engine:
     def chosen(self) -> tuple[str, ...]:
         """Names of the kernels in use, in the order in which they were chosen."""
         return tuple(self._packed.by_name)
+
+    @property
+    def has_fused(self) -> bool:
+        """Whether one of them takes codes."""
+        return any(isinstance(run, FusedRun) for run in self._packed.by_name.values())
 
     def clear(self) -> None:
         """Forget the packed weights."""

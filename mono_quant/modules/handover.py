@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from mono_quant.modules.base import is_traced
-from mono_quant.modules.deferred import plain
+from mono_quant.modules.deferred import Deferred, plain
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.layer_output import Demand
 from mono_quant.plugin_api.plan import Handover, LayerPlan
@@ -68,6 +68,7 @@ def hand_over_floats(model: _Model) -> _Model:
 def _best(layer: KernelModule, demands: set[Demand]) -> Handover:
     if {"activation", "before activation"} <= demands:
         return "float"  # it would be computed twice
+    # A Linear's floats are laid out as any tensor.
     gains = {"activation", "codes"} if layer.kind == "linear" else {"activation", "codes", "layout"}
     if not demands & gains:
         return "float"
@@ -77,4 +78,6 @@ def _best(layer: KernelModule, demands: set[Demand]) -> Handover:
 def _leave(model: nn.Module, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - any model's
     """What the model gives, with plain tensors in it."""
     del model, args
-    return None if is_traced() else pytree.tree_map_only(Tensor, plain, output)
+    if is_traced() or not any(isinstance(leaf, Deferred) for leaf in pytree.tree_leaves(output)):
+        return None
+    return pytree.tree_map_only(Deferred, plain, output)

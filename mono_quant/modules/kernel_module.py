@@ -12,7 +12,7 @@ from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, as_float32, is_compiled
 from mono_quant.modules.compiled import int8_layer
-from mono_quant.modules.deferred import Deferred, shape_of
+from mono_quant.modules.deferred import Deferred, is_ordinary, plain, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
 from mono_quant.modules.layer_output import Demand, LayerOutput
@@ -116,6 +116,11 @@ class KernelModule(QuantizedModule):
         """Whether its input has one scale for all times, so that another layer can give its codes."""
         return self.input_scale is not None
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether it hands its output over by a kernel that can give codes and apply activations."""
+        return self.handover != "float" and self.engine.has_fused
+
     def op(self) -> QuantizedOp:
         """The arithmetic of this layer, for the kernels."""
         raise NotImplementedError
@@ -146,19 +151,20 @@ class KernelModule(QuantizedModule):
             x: float32, deferred or not, of the float layer's shape.
         """
         is_wanted = isinstance(x, Deferred) or (self.handover != "float" and x.dtype is torch.float32)
-        if not is_wanted or not self.takes_codes:
+        if not is_wanted or not self.takes_codes or not is_ordinary(x):
             return None
         shape = shape_of(x)
-        output_shape, run = self._output_shape_of(shape), self._packed(x, shape)
+        output_shape = self._output_shape_of(shape)
+        if 0 in shape or 0 in output_shape:
+            return None
+        run = self._packed(x, shape)
         if self.demands is not None and self.input_qparams is not None:
             scale, zero_point = self.input_qparams
             run = Steps(run, float(scale), int(zero_point))
-        if 0 in shape or 0 in output_shape or not isinstance(run, FusedRun):
+        if not isinstance(run, FusedRun):
             return None
-        if isinstance(x, Deferred):
-            codes, is_channels_last = x.codes(*run.input), x.is_channels_last
-        else:
-            codes, is_channels_last = run.encode(x.detach()), not x.is_contiguous() and _is_channels_last(x)
+        codes = x._codes(*run.input) if isinstance(x, Deferred) else run.encode(x.detach())
+        can_be = self.kind != "linear" and (not isinstance(x, Deferred) or x._is_channels_last)
         output = LayerOutput(
             run,
             self.as_kernel_input(codes),
@@ -166,8 +172,8 @@ class KernelModule(QuantizedModule):
             keeps_floats=self.handover == "deferred-float",
             demands=self.demands,
         )
-        deferred = Deferred(output, is_channels_last=is_channels_last)
-        return deferred.plain() if self.handover == "float" else deferred
+        deferred = Deferred(output, is_channels_last=can_be and not x.is_contiguous() and _is_channels_last(x))
+        return plain(deferred) if self.handover == "float" else deferred
 
     def _output_shape_of(self, shape: torch.Size) -> torch.Size:
         """That of the last call is remembered."""
@@ -180,10 +186,14 @@ class KernelModule(QuantizedModule):
     def _packed(self, x: Tensor, shape: torch.Size) -> Callable[[Tensor], Tensor]:
         """The kernel for inputs of this shape."""
         integers, floats = self._buffers, self._parameters  # not by attribute, which is slow in a module
-        own = (
-            integers["weight"], floats["weight_scale"], floats["bias"],
-            integers["input_scale"], integers["input_zero_point"],
-        )  # fmt: skip
+        own: tuple[Tensor | None, ...]
+        try:
+            own = (
+                integers["weight"], floats["weight_scale"], floats["bias"],
+                integers["input_scale"], integers["input_zero_point"],
+            )  # fmt: skip
+        except KeyError:  # parametrized, or a replica of a model in several places
+            own = (self.weight, self.weight_scale, self.bias, self.input_scale, self.input_zero_point)
         return self.engine.packed(shape, own, self.op, lambda: self.as_kernel_input(_example(x)))
 
     def traceable(self, x: Tensor, *, has_one_range: bool = True) -> Tensor:
@@ -222,7 +232,7 @@ class KernelModule(QuantizedModule):
 
 
 def _example(x: Tensor) -> Tensor:
-    return x.example() if isinstance(x, Deferred) else x.detach()
+    return x._example() if isinstance(x, Deferred) else x.detach()
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -44,7 +44,12 @@ class Output(ABC):
     @property
     @abstractmethod
     def has_floats(self) -> bool:
-        """Whether codes are made of floats. It never changes, so that codes do not depend on what came before."""
+        """Whether codes are made of floats: it does not depend on what came before."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a layer is to be told what is asked of it."""
+        return False
 
     def activated(self, activation: Activation) -> "Output | None":
         """The same with an activation applied, where that costs nothing; else None."""
@@ -81,7 +86,7 @@ class LayerOutput(Output):
     ) -> None:
         super().__init__(shape)
         self._run = run
-        self._input_codes = input_codes
+        self._input_codes: Tensor | None = input_codes
         self._keeps_floats = keeps_floats
         self._demands = demands
         self._activation = activation
@@ -90,23 +95,30 @@ class LayerOutput(Output):
     def values(self) -> Tensor:
         """Computed once."""
         if self._values is None:
-            self._values = self._shaped(self._run.fused(self._input_codes, self._activation))
+            self._values = self._shaped(self._run.fused(self._codes_of_input(), self._activation))
+            if self._keeps_floats:
+                self._input_codes = None  # nothing is computed of them any more
         return self._values
 
     def codes(self, scale: float, zero_point: int) -> Tensor:
         """Given by the layer itself, in the same step, unless floats are needed too."""
         if self.has_floats:
             return quantize(self.values(), scale, zero_point, UINT8)
-        return self._shaped(self._run.fused(self._input_codes, self._activation, (scale, zero_point)))
+        return self._shaped(self._run.fused(self._codes_of_input(), self._activation, (scale, zero_point)))
 
     @property
     def has_floats(self) -> bool:
         """Where it keeps them."""
         return self._keeps_floats
 
+    @property
+    def is_watched(self) -> bool:
+        """While what the model does with the layers is being found out."""
+        return self._demands is not None
+
     def activated(self, activation: Activation) -> Output | None:
         """Where the kernel can, and none was applied before."""
-        if self._activation is not None or activation.name not in self._run.activations:
+        if self._activation is not None or self._input_codes is None or activation.name not in self._run.activations:
             return None
         self.note("activation")
         return LayerOutput(
@@ -117,6 +129,11 @@ class LayerOutput(Output):
             demands=self._demands,
             activation=activation,
         )
+
+    def _codes_of_input(self) -> Tensor:
+        if self._input_codes is None:
+            raise RuntimeError("the codes of a layer's input are asked for after they were let go")
+        return self._input_codes
 
     def _shaped(self, given: Tensor) -> Tensor:
         return given if given.shape == self.shape else given.view(self.shape)
@@ -161,7 +178,7 @@ class Mapped(Output):
         shape: of the result.
     """
 
-    __slots__ = ("_function", "_source", "_values")
+    __slots__ = ("_function", "_has_floats", "_source", "_source_is_watched", "_values")
 
     def __init__(
         self,
@@ -171,27 +188,42 @@ class Mapped(Output):
     ) -> None:
         super().__init__(shape)
         source.is_shared = True
-        self._source = source
+        self._source: Output | None = source
+        self._has_floats = source.has_floats
+        self._source_is_watched = source.is_watched
         self._function = function
         self._values: Tensor | None = None
 
     def values(self) -> Tensor:
         """Computed once."""
         if self._values is None:
-            self._values = self._function(self._source.values())
+            self._values = self._function(self._of().values())
+            if self._has_floats and not self._source_is_watched:
+                self._source = None  # which may hold more than is needed of it
         return self._values
 
     def codes(self, scale: float, zero_point: int) -> Tensor:
         """Of the floats where they are there, else the source's codes through the function."""
         if self.has_floats:
             return quantize(self.values(), scale, zero_point, UINT8)
-        return self._function(self._source.codes(scale, zero_point))
+        return self._function(self._of().codes(scale, zero_point))
 
     @property
     def has_floats(self) -> bool:
         """Where the source has."""
-        return self._source.has_floats
+        return self._has_floats
+
+    @property
+    def is_watched(self) -> bool:
+        """Where the source is."""
+        return self._source_is_watched
 
     def note(self, demand: Demand) -> None:
-        """For the source."""
-        self._source.note(demand)
+        """For the source, while it is there."""
+        if self._source is not None:
+            self._source.note(demand)
+
+    def _of(self) -> Output:
+        if self._source is None:
+            raise RuntimeError("the source of an output is asked for after it was let go")
+        return self._source

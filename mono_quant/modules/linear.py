@@ -9,7 +9,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32, is_traced
-from mono_quant.modules.deferred import plain, shape_of
+from mono_quant.modules.deferred import plain, settled, shape_of
 from mono_quant.modules.dynamic import is_per_token
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear_op import by_token, linear_op
@@ -43,6 +43,7 @@ class QuantizedLinear(KernelModule):
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
         if is_traced():
             return self.traceable(input, has_one_range=not self._is_per_token).to(input.dtype)
+        input = settled(input)  # noqa: A001
         if (shape := shape_of(input))[-1] != self.in_features:
             raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(shape)}")
         if (fused := self.fused(input)) is not None:

@@ -119,7 +119,7 @@ class KernelSuite(ABC):
                     continue
                 for inputs, codes in adversarial.codes(geometry).items():
                     for activation in (None, *(one for one in EXAMPLES if one.name in run.activations)):
-                        problem = fused_problem(run, op, codes.to(torch.uint8), activation)
+                        problem = fused_problem(run, op, _in_another_layout(codes.to(torch.uint8)), activation)
                         assert not problem, f"{activation}, weights {label}, inputs {inputs}: {problem}"
 
     def test_an_output_that_is_fused_later_is_of_the_layer_as_it_was_packed(self) -> None:
@@ -307,6 +307,10 @@ def _tensors_of(op: Op) -> list[Tensor]:
     if isinstance(op, WeightOnlyOp):
         return [*op.stored.values(), *([] if op.bias is None else [op.bias])]
     return [op.weight, op.weight_scale, *([] if op.bias is None else [op.bias])]
+
+
+def _in_another_layout(x: Tensor) -> Tensor:
+    return x.transpose(0, -1).contiguous().transpose(0, -1)
 
 
 def _negated(op: Op) -> Op:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mono_quant.core.affine import quantize
+from mono_quant.core.affine import dequantize, quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.kernels.reference import ReferenceKernel, integer_sum
+from mono_quant.plugin_api import Activation, FusedRun
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, Support
 
 Run = Callable[[Tensor], Tensor]
@@ -32,6 +33,8 @@ class Planted(Kernel):
     def pack(self, op: QuantizedOp) -> Run:
         self.packed += 1
         run = self.pack_as(op)
+        if isinstance(run, FusedRun):
+            return run
 
         def counted(x: Tensor) -> Tensor:
             self.ran += 1
@@ -153,6 +156,25 @@ def failing_on_real_layers_when_run(op: QuantizedOp) -> Run:
         raise ValueError(f"no workspace for {len(x)} rows")
 
     return run
+
+
+def failing_on_real_layers_when_codes_are_asked_for(op: QuantizedOp) -> Run:
+    """Likewise."""
+    return right(op) if op.weight.shape[1] <= 7 or op.input_scale is None else _WithoutCodes(op)
+
+
+class _WithoutCodes(FusedRun):
+    def __init__(self, op: QuantizedOp) -> None:
+        super().__init__(op)
+        self.op = op
+
+    def fused(
+        self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
+    ) -> Tensor:
+        del activation
+        if output is not None:
+            raise RuntimeError("no room for codes")
+        return right(self.op)(dequantize(codes, *self.input))
 
 
 def failing_on_negative_weights(op: QuantizedOp) -> Run:

@@ -64,6 +64,47 @@ class Aliased(_Net):
         return self.classify(y) + view.mean() + self.classify(pooled + pooled_too)
 
 
+class Shared(_Net):
+    """Functions that give their argument back, and pools of one element, which give a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.first(x))
+        same = functional.dropout(y, training=self.training)
+        same += 1
+        copied = functional.max_pool2d(y, 1)
+        copied[:] = 7
+        return self.classify(self.second(y) + copied)
+
+
+class Reshaped(_Net):
+    """Its shape is changed in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y.unsqueeze_(1)
+        batch, one = y.shape[:2]
+        y = y.reshape(batch * one, *y.shape[2:])
+        z = self.second(y)
+        z.transpose_(2, 3)
+        return self.classify(self.second(z))
+
+
+class WithParameters(_Net):
+    """Parameters in between, which have gradients, and sums with tensors of another layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.linspace(0.5, 2, 8).reshape(8, 1, 1))
+        self.position = nn.Parameter(torch.randn(1, 8, 16, 16), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(self.first(x) * self.gamma, [3], [1], padding=1)
+        y = self.position + self.second(x)
+        out = torch.zeros(*y.shape[:3], 2 * y.shape[3])[..., ::2]
+        torch.add(self.second(x), y, out=out)
+        return self.classify(out) + y.sum(1).mean()
+
+
 class InFloat(_Net):
     """Operations that need plain tensors."""
 
@@ -112,7 +153,19 @@ class Perceptron(nn.Module):
 
 NETS: dict[str, type[nn.Module]] = {
     net.__name__: net
-    for net in (Residual, Chained, BeforeAndAfter, Aliased, InFloat, Gated, SeveralOutputs, Perceptron)
+    for net in (
+        Residual,
+        Chained,
+        BeforeAndAfter,
+        Aliased,
+        Shared,
+        Reshaped,
+        WithParameters,
+        InFloat,
+        Gated,
+        SeveralOutputs,
+        Perceptron,
+    )
 }
 
 

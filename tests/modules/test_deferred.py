@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from mono_quant import Quantizer, dequantize_model
 from mono_quant.core.sqnr import sum_sqnr_db
 from mono_quant.core.tensors import iter_tensors, same_bits
 from mono_quant.modules import KernelModule
-from mono_quant.modules.deferred import Deferred
+from mono_quant.modules.deferred import Deferred, plain
 from mono_quant.modules.layer_output import Values
 from mono_quant.plugin_api.plan import Handover
 
@@ -189,6 +190,13 @@ def test_it_looks_like_the_plain_tensor(look: Callable[[Tensor], Any], *, is_cha
     assert look(tensor) == look(expected)  # also once it is there
 
 
+def test_its_attributes_are_those_of_a_tensor():
+    tensor, expected = deferred(2, 3, 4, 5)
+    assert [name for name in dir(tensor) if not name.startswith("_")] == [
+        name for name in dir(expected) if not name.startswith("_")
+    ]
+
+
 WRITES: dict[str, Callable[[Tensor], Any]] = {
     "index": lambda x: x.__setitem__((0, 1), 7.0),
     "zero_": lambda x: x.zero_(),
@@ -203,6 +211,10 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
     "out": lambda x: torch.exp(torch.ones(2, 3, 4, 5), out=x),
     "data": lambda x: x.data.fill_(3),
     "view": lambda x: x.view(-1).neg_(),
+    "shape": lambda x: x.unsqueeze_(1),
+    "axes": lambda x: x.transpose_(1, 2),
+    "other memory": lambda x: setattr(x, "data", torch.ones(3)),
+    "gradient": lambda x: x.requires_grad_(),
 }
 
 
@@ -214,7 +226,12 @@ def test_what_is_written_into_it_is_seen(write: Callable[[Tensor], Any], *, is_s
     views = [x.view(6, 20) if is_seen else None for x in (tensor, expected)]
     write(tensor)
     write(expected)
-    assert same_bits(alias.plain(), expected)
+    assert same_bits(plain(alias), expected)
+    assert (alias.shape, alias.stride(), alias.requires_grad) == (
+        expected.shape,
+        expected.stride(),
+        expected.requires_grad,
+    )
     if is_seen:
         assert same_bits(*views)
 
@@ -243,9 +260,9 @@ CHANGES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_output_is_of_the_weights_and_the_input_at_the_time_of_the_call(change: Callable[..., Tensor]):
     layer, x = told(quantized(Residual), "deferred").first, images(7)
-    expected, output = layer(x).plain(), layer(x)
+    expected, output = plain(layer(x)), layer(x)
     change(layer, x)
-    assert same_bits(output.plain(), expected)
+    assert same_bits(plain(output), expected)
 
 
 def test_threads_get_the_same_bits():
@@ -268,7 +285,7 @@ def test_channels_last_inputs_give_channels_last_outputs():
     for handover in get_args(Handover):
         output = told(quantized(Residual), handover).first(x)
         assert output.is_contiguous(memory_format=torch.channels_last)
-        assert output.stride() == (output.plain() if isinstance(output, Deferred) else output).stride()
+        assert output.stride() == (plain(output) if isinstance(output, Deferred) else output).stride()
 
 
 def test_hooks_see_the_outputs_as_tensors():
@@ -303,3 +320,99 @@ def test_what_a_layer_cannot_take_is_refused_where_it_is_called(shape: tuple[int
 def test_an_unbatched_image_comes_out_as_ever():
     layer, x = told(quantized(Residual), "deferred").first, images(7)
     assert torch.equal(layer(x[0]), layer(x)[0])
+
+
+def test_a_look_in_inference_mode_does_not_make_it_a_tensor_of_that_mode():
+    tensor, expected = deferred(2, 3, 4, 5)
+    with torch.inference_mode():
+        assert tensor.mean() == expected.mean()
+    tensor[:, 0] = 0
+    assert not plain(tensor).is_inference()
+
+
+def test_containers_of_the_users_are_looked_into():
+    class Several(list):
+        pass
+
+    tensor, expected = deferred(2, 3, 4, 5)
+    assert same_bits(torch.cat(Several([tensor, tensor])), torch.cat([expected, expected]))
+
+
+def test_gradients_of_what_it_meets_are_kept():
+    gamma = torch.ones(4, 1, requires_grad=True)
+    tensor, expected = deferred(2, 3, 4, 5)
+    pooled = functional.max_pool2d(functional.relu(tensor * gamma), 2)
+    with torch.no_grad():
+        pooled.mean()
+    pooled.sum().backward()
+    found, gamma.grad = gamma.grad, None
+    functional.max_pool2d(functional.relu(expected * gamma), 2).sum().backward()
+    assert torch.equal(found, gamma.grad)
+
+
+def test_a_function_that_is_mapped_may_close_over_it():
+    tensor, expected = deferred(2, 3, 4, 5)
+    assert same_bits(torch.func.vmap(lambda a: tensor * a)(torch.ones(2)), torch.stack([expected, expected]))
+
+
+def test_tensors_of_other_classes_stay_of_them():
+    class Other(Tensor):
+        pass
+
+    tensor, _ = deferred(2, 3, 4, 5)
+    assert type(tensor + torch.ones(5).as_subclass(Other)) is Other
+    layer = told(quantized(Residual), "deferred").first
+    assert not isinstance(layer(images(7).as_subclass(Other)), Deferred)
+
+
+@pytest.mark.parametrize("net", [Residual, NETS["Perceptron"]])
+@EVERY_HANDOVER
+def test_an_empty_batch_gives_an_empty_output(net: Callable[[], nn.Module], handover: Handover):
+    layer = told(quantized(net), handover).first
+    x = images(7)[:0] if isinstance(layer.weight, Tensor) and layer.weight.ndim == 4 else torch.zeros(0, 3)
+    assert len(layer(x)) == 0
+
+
+@pytest.mark.parametrize("arguments", [([2],), (2, 0), (2, 1, 2), ((3,), (2,), (1,)), (2, -1), (0,)], ids=str)
+def test_pooling_takes_and_refuses_what_torch_does(arguments: tuple[object, ...]):
+    tensor, expected = deferred(2, 3, 6, 6)
+    try:
+        right = functional.max_pool2d(expected, *arguments)
+    except (RuntimeError, ZeroDivisionError):
+        with pytest.raises((RuntimeError, ZeroDivisionError)):
+            functional.max_pool2d(tensor, *arguments)
+    else:
+        assert same_bits(plain(functional.max_pool2d(tensor, *arguments)), right)
+
+
+def test_what_was_pooled_keeps_nothing_else_alive():
+    model = told(quantized(Residual), "deferred-float")
+    output = functional.relu(model.first(images(7)))
+    source = weakref.ref(output._output.values())
+    pooled = functional.max_pool2d(output, 2)
+    pooled._output.values()
+    del output
+    assert source() is None
+
+
+def test_a_model_that_gives_back_what_it_keeps_gives_that_itself():
+    model = quantized(Residual)
+    kept = {"cache": [torch.zeros(1)]}
+    model.forward = lambda _: kept
+    assert model(images(7)) is kept
+
+
+@pytest.mark.parametrize("net", ["Residual", "Chained", "Shared", "WithParameters", "Gated"])
+@EVERY_HANDOVER
+def test_channels_last_models_too(net: str, handover: Handover):
+    x = images(7).contiguous(memory_format=torch.channels_last)
+    expected = run(quantized(NETS[net], fuse=False), x)
+    actual = run(told(quantized(NETS[net]), handover), x)
+    assert sum_sqnr_db(zip(expected, actual, strict=True)) > SAME_DB
+
+
+def test_linear_outputs_lie_as_ever_also_of_channels_last_inputs():
+    model = told(quantized(NETS["Perceptron"]), "deferred")
+    x = torch.randn(2, 4, 5, 3).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    assert x.shape[-1] == 3
+    assert model.first(x).is_contiguous()
