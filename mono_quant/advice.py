@@ -5,12 +5,17 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 
 import torch
+from torch import nn
 
 from mono_quant._size import size_text
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.tensors import iter_tensors
 from mono_quant.io.validation import ValidationResult
-from mono_quant.plugin_api import LayerPlan, Plan
+from mono_quant.kernels.select import supports
+from mono_quant.modules import QuantizedModule
+from mono_quant.modules.kernel_module import KernelModule
+from mono_quant.modules.weight_only_linear import LinearByKernel
+from mono_quant.plugin_api import LayerPlan, Plan, WeightOnlyOp
 from mono_quant.run import Run
 
 __all__ = ["advise"]
@@ -33,7 +38,7 @@ def advise(
     config: QuantizationConfig,
     *,
     figures: ValidationResult,
-    kernels: Mapping[str, tuple[str, ...]],
+    layers: Mapping[str, nn.Module],
     latency_ms: tuple[float, float] | None,
 ) -> tuple[str, ...]:
     """Sentences for people, each with what to do.
@@ -42,7 +47,7 @@ def advise(
         run: with the plan as it was carried out.
         config: what was asked for.
         figures: what the validators found.
-        kernels: layer → the kernels in use.
+        layers: the new modules, by name, after they have run.
         latency_ms: of the float and the quantized model, where both were timed.
     """
     return (
@@ -53,7 +58,7 @@ def advise(
         *_few_samples(run),
         *_tiny(run.plan),
         *_without_data(run),
-        *_other_kernels(config.kernel, kernels),
+        *_other_kernels(config.kernel, layers),
     )
 
 
@@ -149,7 +154,21 @@ def _without_data(run: Run) -> Iterator[str]:
         yield text
 
 
-def _other_kernels(wanted: str, kernels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    others = sorted(name for name, chosen in kernels.items() if wanted != "auto" and chosen and wanted not in chosen)
+def _other_kernels(wanted: str, layers: Mapping[str, nn.Module]) -> Iterator[str]:
+    quantized = {name: layer for name, layer in layers.items() if isinstance(layer, QuantizedModule)}
+    chosen = {name: layer.kernels_in_use for name, layer in quantized.items()}
+    others = sorted(name for name, used in chosen.items() if wanted != "auto" and used and wanted not in used)
     if others:
-        yield f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}"
+        reasons = [*dict.fromkeys(filter(None, (_why_not(wanted, quantized[name]) for name in others)))]
+        shown = "; ".join(reasons[:2]) + ("; ..." if reasons[2:] else "")
+        text = f"kernel {wanted!r} does not support {len(others)} layers, which use another: {others[:3]}"
+        yield f"{text}: {shown}" if shown else text
+
+
+def _why_not(wanted: str, layer: QuantizedModule) -> str:
+    """Why a kernel does not run a layer; empty where the layer does not have its arithmetic in one op."""
+    if not isinstance(layer, KernelModule | LinearByKernel):
+        return ""
+    op = layer.op()
+    device = op.stored[""].device if isinstance(op, WeightOnlyOp) else op.weight.device
+    return supports(dict(layer.engine.kernels)[wanted], op, device).why_not

@@ -59,7 +59,7 @@ def make_info(
         fused_layers=tuple(n for n, layer in layers.items() if isinstance(layer, KernelModule) and layer.is_fused),
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
-        warnings=advise(run, config, figures=figures, kernels=kernels, latency_ms=latency_ms),
+        warnings=advise(run, config, figures=figures, layers=layers, latency_ms=latency_ms),
         versions=versions,
     )
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mono_quant import Quantizer
+from mono_quant import Quantizer, hookimpl
 from mono_quant.info import QuantizationInfo
+from mono_quant.plugin_api import Kernel, KernelSpec, QuantizedOp, Support
 
 
 def told(model: nn.Module, data: list[torch.Tensor] | None, scheme: object = "int8-static", **options: object) -> str:
@@ -76,6 +77,39 @@ def test_a_slow_model_is_not_blamed_on_inputs_that_stay_float():
     said = told(mlp(512), [torch.randn(64, 512)], "int8-weight-only", kernel="reference")
     assert "slower than float here" in said
     assert "weights alone are quantized" in said
+
+
+class Failing(Kernel):
+    """Says yes, and fails; says no to the last layer."""
+
+    def supports(self, op: QuantizedOp, device: torch.device) -> Support:
+        del device
+        return Support.no("it is too narrow") if op.largest_sum < 1000 else Support()
+
+    def pack(self, op: QuantizedOp):
+        return op.no_such_attribute
+
+
+class Plugin:
+    @hookimpl
+    def mono_quant_kernels(self):
+        return [KernelSpec(name="failing", summary="", factory=Failing)]
+
+
+def test_each_reason_why_a_kernel_that_was_asked_for_is_not_used_is_told_once():
+    model = mlp()
+    with torch.no_grad():
+        model[4].weight.zero_()
+    said = told(model, [torch.randn(32, 64)], kernel="failing", plugins=[Plugin()])
+    assert "kernel 'failing' does not support 3 layers, which use another: ['0', '2', '4']: it failed with " in said
+    assert (
+        said.count("AttributeError: 'QuantizedOp' object has no attribute 'no_such_attribute'; it is too narrow") == 1
+    )
+
+
+def test_where_only_the_weight_is_quantized_the_reason_is_told_too():
+    said = told(mlp(), [torch.randn(32, 64)], "int8-weight-only", kernel="onednn")
+    assert "kernel 'onednn' does not support 3 layers, which use another: ['0', '2', '4']: its input is not" in said
 
 
 @pytest.mark.parametrize("scheme", ["int8-weight-only", "int8-dynamic"])

@@ -124,7 +124,8 @@ def test_a_kernel_that_does_not_support_a_layer_is_replaced_with_a_warning():
     result = quantize(ConvNet(), images(), kernel="fbgemm")
     assert result.info.kernels["head"] == ("fbgemm",)
     assert "fbgemm" not in result.info.kernels["conv"]
-    assert [w for w in result.info.warnings if w.startswith("kernel 'fbgemm' does not support 1 layers")]
+    (told,) = [w for w in result.info.warnings if w.startswith("kernel 'fbgemm' does not support 1 layers")]
+    assert told.endswith("which use another: ['conv']: fbgemm convolutions give integers, not floats")
 
 
 def test_automatic_kernels_are_not_the_reference_and_give_its_numbers():
