@@ -27,8 +27,9 @@ def refuse_taken(
     clashes = [clash for record in records for clash in _clashes(record, registries[type(record)])]
     if clashes:
         raise PluginConflictError(
-            f"{'; '.join(clashes)}: what is built in stays. Uninstall the plugin, block it with "
-            f"MONO_QUANT_BLOCK_PLUGINS={provider.distribution}, or prefer it with Quantizer(plugins=[...])"
+            f"{'; '.join(clashes)}: what is built in stays. The plugin's author should choose another name. "
+            f"Until then uninstall it, block it with MONO_QUANT_BLOCK_PLUGINS={provider.distribution}, or prefer it "
+            "with Quantizer(plugins=[...])"
         )
 
 

@@ -130,7 +130,6 @@ def _load(provider: Provider, point: EntryPoint) -> Discovered:
         message = f"importing {point.value!r} raised {type(error).__name__}: {error}"
         if provider.distribution == OWN_DISTRIBUTION:
             raise PluginError(f"built-in plugin {provider}: {message}") from error
-        log.debug("%s is broken: %s", provider, message)
         return Discovered(attrs.evolve(provider, status="broken", error=message), error=error)
     took_ms = (time.perf_counter() - start) * 1e3
     log.debug("%s: imported %s in %.1f ms", provider, point.value, took_ms)

@@ -118,6 +118,7 @@ class PluginManager(pluggy.PluginManager):
         Raises:
             PluginError: from ``cause``, which has the plugin's own traceback, when the manager is strict.
         """
+        log.debug("%s is broken: %s", provider, error)
         if self._is_strict:
             kind = PluginConflictError if isinstance(cause, PluginConflictError) else PluginError
             raise kind(f"plugin {provider}: {error}") from cause

@@ -139,6 +139,7 @@ def test_the_ways_out_that_the_warning_names_are_some(
         Quantizer()
     ways_out = str(caught[0].message)
     assert "prefer it with Quantizer(plugins=[...])" in ways_out
+    assert "The plugin's author should choose another name" in ways_out
     monkeypatch.setattr(plugin_manager, "_warned", set())
     monkeypatch.setenv("MONO_QUANT_BLOCK_PLUGINS", ways_out.partition("MONO_QUANT_BLOCK_PLUGINS=")[2].split(",")[0])
     assert Quantizer().quantize(model, batches).info.selected_layers == ("0", "2")

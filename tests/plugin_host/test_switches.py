@@ -159,6 +159,8 @@ def test_an_empty_allow_list_lets_all_in(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_trace_tells_each_step(wide: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     wide.install("mono-quant-broken", BROKEN)
+    wide.install("mono-quant-misspelt", observer("misspelt").replace("mono_quant_observers", "mono_quant_observer"))
+    wide.install("mono-quant-taken", observer("minmax"))
     wide.install("mono-quant-blocked", observer("blocked"))
     monkeypatch.setenv(TRACE, "1")
     monkeypatch.setenv(BLOCK, "blocked")
@@ -176,6 +178,8 @@ def test_a_trace_tells_each_step(wide: Site, monkeypatch: pytest.MonkeyPatch, ca
         r"wide \(mono-quant-wide 1\.0\) is registered: \{'observer': \['wide'\]\}$",
         r"blocked \(mono-quant-blocked 1\.0\) is blocked: named in MONO_QUANT_BLOCK_PLUGINS$",
         r"broken \(mono-quant-broken 1\.0\) is broken: importing 'mono_quant_broken' raised ModuleNotFoundError",
+        r"misspelt \(mono-quant-misspelt 1\.0\) is broken: mono_quant_observer is not a hook",
+        r"taken \(mono-quant-taken 1\.0\) is broken: observer 'minmax': the name 'minmax' is also claimed by",
     ):
         assert re.search(prefix + line, told), line
 
