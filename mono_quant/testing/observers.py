@@ -224,6 +224,7 @@ class ObserverSuite(ABC):
             with pytest.raises(TypeError):
                 self.make().load_state({"any": torch.zeros(1)})
             return
+        _assert_keeps_state(original)
         state = original.state()
         assert state and all(isinstance(value, Tensor) for value in state.values()), "state() must give tensors by name"
         restored = self.make(granularity=granularity)
@@ -250,7 +251,9 @@ class ObserverSuite(ABC):
     def test_a_state_shares_no_memory_with_the_observer_that_loaded_it(self, granularity: Granularity) -> None:
         if self.keeps_no_state:
             return
-        state = {n: v.clone() for n, v in self._seen([finite("normal")], granularity=granularity).state().items()}
+        original = self._seen([finite("normal")], granularity=granularity)
+        _assert_keeps_state(original)
+        state = {name: value.clone() for name, value in original.state().items()}
         before = {name: value.clone() for name, value in state.items()}
         restored = self.make(granularity=granularity)
         restored.load_state(state)
@@ -266,6 +269,7 @@ class ObserverSuite(ABC):
         observer = self._seen([finite("normal")])
         assert self.make().state() == {}, "without data there is no state"
         if not self.keeps_no_state:
+            _assert_keeps_state(observer)
             observer.load_state({})
             _assert_new(observer)
 
@@ -330,6 +334,12 @@ def _assert_new(observer: Observer) -> None:
     assert known == (None, None, None), "without data range() must be None"
     with pytest.raises(RuntimeError, match="no data"):
         observer.calculate_qparams()
+
+
+def _assert_keeps_state(observer: Observer) -> None:
+    kind = type(observer)
+    is_written = kind.state is not Observer.state and kind.load_state is not Observer.load_state
+    assert is_written, "write state() and load_state(), or declare keeps_no_state = True in the test class"
 
 
 def _ends(observer: Observer) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,12 @@ def test_what_the_bugs_are_planted_in_is_right(suite: str, failures: dict[str, s
     assert failures[suite] == set()
 
 
+def test_who_writes_no_state_is_told_what_to_do():
+    observers = importlib.import_module("bugs.observers")
+    with pytest.raises(AssertionError, match=r"write state\(\) and load_state\(\), or declare keeps_no_state"):
+        observers.TestWritesNoState().test_the_state_before_data_is_empty()
+
+
 def test_there_are_many_of_every_kind():
     counted = {kind: len(importlib.import_module(f"bugs.{kind}").FINDS) for kind in KINDS}
     assert sum(counted.values()) >= 25

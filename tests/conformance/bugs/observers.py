@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.observers import MinMaxObserver
+from mono_quant.plugin_api import Observer
 from mono_quant.testing import ObserverSuite
 
 FINDS: dict[type[ObserverSuite], str] = {}
@@ -121,6 +122,12 @@ class LosesTheMaximum(MinMaxObserver):
 class HasNoState(MinMaxObserver):
     def state(self) -> dict[str, Tensor]:
         return {}
+
+
+@planted("test_a_saved_state_goes_on_as_the_original")
+class WritesNoState(MinMaxObserver):
+    state = Observer.state
+    load_state = Observer.load_state
 
 
 @planted("test_a_saved_state_goes_on_as_the_original")
