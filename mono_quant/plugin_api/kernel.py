@@ -15,7 +15,7 @@ from mono_quant.core.encoding import decode
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.core.weights import is_pair_safe
-from mono_quant.plugin_api.activation import Activation
+from mono_quant.plugin_api.activation import ACTIVATIONS, Activation
 
 __all__ = ["FusedRun", "Kernel", "Op", "OpKind", "QuantizedOp", "Support", "WeightOnlyOp"]
 
@@ -144,7 +144,7 @@ class Kernel(ABC):
 
         Several threads may call the function at once; so may they `pack`, for different layers.
 
-        Where the kernel can do more, it is a `FusedRun`.
+        Where the kernel can do more, it is a `FusedRun`, which copies what it keeps of the op.
         """
 
 
@@ -154,10 +154,15 @@ class FusedRun(ABC):
     So a chain of layers runs in integers. What it computes is what the layer, the activation and the next layer's
     quantization compute one after the other, but for the rounding of the numbers between them.
 
-    An output can be computed long after the layer was called, when the op's tensors are others: it keeps copies.
+    An output can be computed long after the layer was called, when the op's tensors are others: it keeps copies, where
+    another function that `pack` gives need not. Autocast is as the caller has it.
 
     Args:
         op: the layer's arithmetic, with a static input scale.
+
+    Raises:
+        TypeError: when the op has none.
+        ValueError: when ``activations`` holds a name that is not in `ACTIVATIONS`.
     """
 
     activations: frozenset[str] = frozenset()
@@ -166,6 +171,9 @@ class FusedRun(ABC):
     def __init__(self, op: QuantizedOp) -> None:
         if op.input_scale is None or op.input_zero_point is None:
             raise TypeError("a layer whose inputs each have their own range takes no codes")
+        if unknown := set(self.activations) - set(ACTIVATIONS):
+            names = f"{', '.join(map(repr, sorted(unknown)))}; there are {', '.join(ACTIVATIONS)}"
+            raise ValueError(f"the activations of {type(self).__name__} name {names}")
         self.input = (op.input_scale, op.input_zero_point)
         """Scale and zero point of the codes that it takes."""
 

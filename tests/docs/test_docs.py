@@ -152,10 +152,11 @@ def test_the_testing_reference_names_every_part_of_a_suite(suite: str):
     assert own | {suite} <= named_in("testing.md")
 
 
+@pytest.mark.parametrize("test", ["test_my_kernel.py", "test_my_fused_kernel.py"])
 @pytest.mark.usefixtures("folder")
-def test_the_weight_only_kernel_of_the_how_to_passes_its_test():
+def test_a_kernel_of_the_how_to_passes_its_test(test: str):
     doc_pages.run(DOCS / "how-to" / "write-a-kernel.md")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_my_kernel.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", test]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert " passed" in ran.stdout

@@ -291,6 +291,12 @@ class GivesSignedCodes(Fuses):
             return super().as_codes(y, scale, zero_point).view(torch.int8)
 
 
+@planted(FUSED)
+class MisspellsAnActivation(Fuses):
+    class run(Steps):  # noqa: N801
+        activations = frozenset(["relu", "hardtan"])
+
+
 @planted("test_an_output_that_is_fused_later_is_of_the_layer_as_it_was_packed")
 class SharesMemoryWithTheOp(Fuses):
     class run(Steps):  # noqa: N801
