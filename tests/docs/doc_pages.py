@@ -3,8 +3,7 @@
 In the order of the page, in one namespace and one working folder:
 
 - a ``python`` block runs; when its first line is a comment with a file name, ``# my_model.py``, it is written there;
-- a ``console`` block runs its ``$ monoquant`` lines, in this process; ``> file`` writes what they print;
-- a ``literalinclude`` with a caption is written to the file that the caption names.
+- a ``console`` block runs its ``$ monoquant`` lines, in this process; ``> file`` writes what they print.
 
 A block marked ``python notest`` is left alone.
 """
@@ -26,7 +25,6 @@ PAGES = [REPOSITORY / "README.md", *sorted(path for path in DOCS.rglob("*.md") i
 
 _FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# ([\w./-]+\.py)\n")
-_CAPTION = re.compile(r"^:caption: (.+)$", re.MULTILINE)
 
 
 @attrs.frozen
@@ -44,20 +42,18 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(match["info"].strip(), match["body"], text.count("\n", 0, match.start("body")) + 1)
 
 
-def included(page: Path, block: Block) -> Path | None:
-    """The file that a ``literalinclude`` shows."""
-    directive, _, path = block.info.partition(" ")
-    return (page.parent / path).resolve() if directive == "{literalinclude}" else None
+def files(page: Path) -> Iterator[tuple[str, str]]:
+    """The files that a page shows: name and text, without the comment that names it."""
+    for block in blocks(page):
+        if block.info == "python" and (named := _FILE_NAME.match(block.body)):
+            yield named[1], block.body[named.end() :]
 
 
 def run(page: Path) -> None:
     """Run all that runs on a page, in the current folder."""
     namespace: dict[str, object] = {"__name__": "__docs__"}
     for block in blocks(page):
-        source = included(page, block)
-        if source is not None and (caption := _CAPTION.search(block.body)):
-            _write(caption[1], source.read_text())
-        elif block.info == "python" and (named := _FILE_NAME.match(block.body)):
+        if block.info == "python" and (named := _FILE_NAME.match(block.body)):
             _write(named[1], block.body)
         elif block.info == "python":
             padding = "\n" * (block.line - 1)  # so that a traceback shows the line of the page

@@ -119,9 +119,8 @@ def test_the_file_reference_names_every_field_of_the_manifest():
 
 
 def test_the_how_to_shows_the_distribution_itself():
-    page = DOCS / "how-to" / "write-an-observer.md"
-    shown = {path for block in doc_pages.blocks(page) if (path := doc_pages.included(page, block)) is not None}
-    assert shown == {PERCENTILE}
+    shown = dict(doc_pages.files(DOCS / "how-to" / "write-an-observer.md"))
+    assert shown["mono-quant-percentile/src/mono_quant_percentile/__init__.py"] == PERCENTILE.read_text()
 
 
 def test_an_observer_takes_at_most_thirty_lines_of_its_authors_code():
@@ -142,8 +141,9 @@ def test_there_is_a_how_to_for_every_kind_that_shows_its_template(kind: str):
     page = DOCS / "how-to" / f"write-{article}-{kind}.md"
     assert f"({page.name})" in (DOCS / "how-to" / "write-a-plugin.md").read_text()
     if kind != "observer":  # which shows a real one
-        shown = {path.name for block in doc_pages.blocks(page) if (path := doc_pages.included(page, block))}
-        assert shown == {f"{kind}.py.txt", f"test_{kind}.py.txt"}
+        shown, templates = dict(doc_pages.files(page)), REPOSITORY / "mono_quant" / "scaffold" / "templates"
+        assert shown["src/mono_quant_example_thing/__init__.py"] == (templates / f"{kind}.py.txt").read_text()
+        assert shown["tests/test_mono_quant_example_thing.py"] == (templates / f"test_{kind}.py.txt").read_text()
 
 
 @pytest.mark.parametrize("suite", testing.__all__)

@@ -37,12 +37,8 @@ def main() -> None:
 
 def follow(block: doc_pages.Block, folder: Path) -> None:
     """Write, run in Python, or run in a shell."""
-    source = doc_pages.included(PAGE, block)
-    captioned = re.search(r"^:caption: (.+)$", block.body, re.MULTILINE)
     named = re.match(r"# ([\w./-]+\.py)\n", block.body)
-    if source is not None and captioned:
-        write(folder / captioned[1], source.read_text(encoding="utf-8"))
-    elif block.info == "python" and named:
+    if block.info == "python" and named:
         write(folder / named[1], block.body)
     elif block.info == "python":
         write(folder / "tried.py", block.body)

@@ -67,6 +67,14 @@ def test_an_outlier_does_not_widen_the_range():
     assert 0.97 < ends(observer)[1] <= 1
 
 
+def test_more_values_than_float32_can_count_are_counted():
+    counts = torch.zeros(1, 2**16, dtype=torch.int64)
+    counts[0, 0x3F80] = 2**24 + 3  # of the value 1, by its first 16 bits
+    observer = PercentileObserver(percentile=100)
+    observer.load_state({"counts": counts})
+    assert ends(observer) == (1, 1)
+
+
 def test_each_channel_has_its_own_range():
     torch.manual_seed(0)
     x = torch.randn(5, 3, 4) * torch.tensor([1.0, 10.0, 100.0])[:, None]

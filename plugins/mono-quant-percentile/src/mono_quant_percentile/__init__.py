@@ -1,11 +1,9 @@
 """The ``percentile`` observer: the range that all but the outermost values lie in."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
-from mono_quant import hookimpl
-from mono_quant.plugin_api import Observer, ObserverSpec
-from torch import Tensor
+from mono_quant.plugin_api import Observer, ObserverSpec, hookimpl
 
 
 class PercentileObserver(Observer):
@@ -19,7 +17,7 @@ class PercentileObserver(Observer):
         common: what every observer takes: dtype, symmetric, granularity.
     """
 
-    mergeable: ClassVar[bool] = True
+    mergeable = True
 
     def __init__(self, *, percentile: float = 99.9, **common: Any) -> None:  # noqa: ANN401 - the base class has their types
         super().__init__(**common)
@@ -32,35 +30,31 @@ class PercentileObserver(Observer):
         """Forget all data."""
         self._counts = torch.zeros(1, 2**16, dtype=torch.int64)
 
-    def observe(self, view: Tensor) -> None:
+    def observe(self, view: torch.Tensor) -> None:
         """Take in one view, ``(observations, groups, elements)``."""
-        keys = 2**15 + _ordered(view.transpose(0, 1).flatten(1).float().view(torch.int32) >> 16)
-        self._counts = self._counts + torch.stack([row.bincount(minlength=2**16) for row in keys])
+        bits = view.transpose(0, 1).flatten(1).float().view(torch.int32) >> 16 & 0xFFFF
+        self._counts = self._counts + torch.stack([row.bincount(minlength=2**16) for row in bits])
 
-    def range(self) -> tuple[Tensor, Tensor] | None:
+    def range(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """``(min, max)``, each ``(groups,)``, or None when nothing was observed."""
-        below = self._counts.cumsum(dim=1)
-        inside = torch.ceil(below[:, -1:] * (self.percentile / 100)).long()
-        keys = [torch.searchsorted(below, rank)[:, 0] for rank in (below[:, -1:] - inside + 1, inside)]
-        low, high = ((_ordered(key - 2**15).int() << 16).view(torch.float32) for key in keys)
-        return (low, high) if self._counts.any() else None
+        values, order = (torch.arange(2**16, dtype=torch.int32) << 16).view(torch.float32).sort()
+        counted = self._counts[:, order].cumsum(dim=1)
+        inside = torch.ceil(counted[:, -1:].double() * (self.percentile / 100)).long()
+        ranks = torch.cat([counted[:, -1:] - inside + 1, inside], dim=1).clamp(max=counted[:, -1:])
+        ends = values[torch.searchsorted(counted, ranks).T.flatten()].view(2, -1)
+        return (ends[0], ends[1]) if self._counts.any() else None
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen."""
         self._counts = self._counts + other._counts
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, torch.Tensor]:
         """``{"counts": (groups, 65536)}``, int64, or empty."""
         return {"counts": self._counts.clone()} if self._counts.any() else {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what `state` gave."""
         self._counts = state["counts"].clone() if state else torch.zeros(1, 2**16, dtype=torch.int64)
-
-
-def _ordered(bits: Tensor) -> Tensor:
-    """Bits of floats, as int16, in the order of their values; its own inverse."""
-    return torch.where(bits < 0, -(2**15) - 1 - bits, bits)
 
 
 @hookimpl
