@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from statistics import median
 
 import torch
@@ -69,7 +70,7 @@ def _low_sqnr(plan: Plan, figures: ValidationResult) -> Iterator[str]:
     text = f"SQNR of {figures.sqnr_db:.1f} dB is {level}"
     last = next(reversed(plan.layers))
     if not any(entry.parameter_bytes and entry.name in plan.kept for entry in plan.entries):
-        text += f"; every layer is quantized, the output layer too: try exclude=[{last!r}]"
+        text += f"; every layer is quantized, the output layer too: try exclude=[{last!r}] (--exclude {quote(last)})"
     else:
         text += ": keep the layers of lowest SQNR in float, or give them more bits with overrides"
     yield text

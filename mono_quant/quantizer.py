@@ -224,7 +224,8 @@ class Quantizer:
             if needy:
                 raise ConfigurationError(
                     f"{self.config.scheme.name} needs calibration_data: the inputs of {len(needy)} layers have no "
-                    "range without it. Give a DataLoader, a list of tensors or any iterable of batches"
+                    "range without it. Give a DataLoader, a list of tensors or any iterable of batches; on the command "
+                    "line it is --data"
                 )
             return Run(plan=plan)
         modules = dict(model.named_modules())

@@ -23,7 +23,7 @@ def mlp(width: int = 64) -> nn.Sequential:
 
 def test_low_sqnr_names_the_output_layer_when_everything_is_quantized():
     said = told(mlp(), [torch.randn(32, 64)], {"name": "int2-weight-only", "group_size": 64})
-    assert "the output layer too: try exclude=['4']" in said
+    assert "the output layer too: try exclude=['4'] (--exclude 4)" in said
 
 
 def test_low_sqnr_points_at_the_layers_when_some_are_float():

@@ -6,7 +6,7 @@ exit  meaning
 0     done
 1     a bug in mono_quant or in a plugin; with the whole traceback
 2     the request cannot be meant: options, recipes, patterns, names, plugins
-3     a file cannot be read or written
+3     a file cannot be read or written, also since no format has its suffix
 4     the model's or the data's own code raised, or the two do not go together
 5     the quantized model failed a check
 ====  ==========================================================================

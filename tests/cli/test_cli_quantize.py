@@ -39,6 +39,7 @@ def test_a_scheme_that_needs_data_says_so_when_there_is_none(tmp_path: Path, mon
     ran = monoquant(f"quantize {MLP} --output", tmp_path / "static.safetensors")
     assert (ran.code, ran.out) == (2, "")
     assert "needs calibration_data" in ran.err
+    assert "on the command line it is --data" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 
