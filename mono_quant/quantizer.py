@@ -304,6 +304,7 @@ class Quantizer:
         try:
             found = find_handovers(quantized, lambda: run_once(quantized, first))
         except CalibrationError as error:
+            run_once(quantized, first)  # raises, where it is not that it was watched
             text = f"no activation is fused, for the model did not run while it was watched: {error}"
             warnings.warn(text, QuantizationWarning, stacklevel=level_of_the_user())
             return run
