@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_plain", "iter_tensors", "map_tensors", "same_bits", "versions"]
+__all__ = ["CHANNELS_LAST", "is_plain", "iter_tensors", "map_tensors", "same_bits", "versions"]
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Number of axes → the layout in which the channels of one place lie side by side."""
 _SCALARS = (bool, int, float, str, type(None), torch.dtype, torch.device)
 _SEQUENCES = (list, tuple, set, frozenset)
 

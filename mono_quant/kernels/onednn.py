@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
+from mono_quant.core.tensors import CHANNELS_LAST
 from mono_quant.kernels.probe import failure, misfit, overflow, pairs_int16, quantized
 from mono_quant.kernels.saturation import worst_conv, worst_linear
 from mono_quant.plugin_api.activation import Activation
@@ -16,7 +17,6 @@ from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, QuantizedOp, Supp
 __all__ = ["OnednnKernel"]
 
 _WORST = (worst_linear, worst_conv)
-_CHANNELS_LAST = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3d}
 _POST_OPS = {
     "relu": ("relu", ""),
     "hardtanh": ("hardtanh", ""),
@@ -91,7 +91,7 @@ class _Conv(FusedRun):
     def __init__(self, op: QuantizedOp) -> None:
         super().__init__(op)
         self.activations = _OF_CONVOLUTIONS.get(op.kind, frozenset())
-        self._layout = _CHANNELS_LAST.get(op.kind, torch.contiguous_format)
+        self._layout = CHANNELS_LAST.get(op.weight.ndim, torch.contiguous_format)
         geometry = (op.stride, op.padding, op.dilation, op.groups)
         weight = torch.ops.onednn.qconv_prepack(op.weight, op.weight_scale, *self.input, *geometry, None)
         self._packed = (weight, *_numbers(op), *geometry)

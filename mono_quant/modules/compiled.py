@@ -5,7 +5,7 @@ fuses them with what comes before: a norm, a sum, an activation.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mono_quant.core.affine import dequantize
-from mono_quant.core.tensors import versions
+from mono_quant.core.tensors import CHANNELS_LAST, versions
 from mono_quant.kernels.fbgemm import FbgemmKernel
 from mono_quant.kernels.onednn import OnednnKernel
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS, ReferenceKernel
@@ -24,7 +24,6 @@ from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
 __all__ = ["int8_layer"]
 
 _KERNELS = (("reference", ReferenceKernel()), ("fbgemm", FbgemmKernel()), ("onednn", OnednnKernel()))
-_LAYOUTS = {"conv2d": torch.channels_last, "conv3d": torch.channels_last_3d}
 
 _engines: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """Codes of a weight → the layers that have it, each with what it was packed into. None holds the key itself."""
@@ -79,29 +78,16 @@ def _run(  # noqa: PLR0917 - an operator's arguments
     if qparams is not None:
         run = (run if isinstance(run, FusedRun) else Steps(run, *qparams)).fused
     given = run(x)
-    output = _empty(x, given.shape, kind)
+    output = _empty(x, given.shape)
     return given if given.stride() == output.stride() else output.copy_(given)
 
 
 @torch.library.register_fake("mono_quant::int8_layer")  # type: ignore[untyped-decorator]
-def _shape(  # noqa: PLR0917
-    x: Tensor,
-    weight: Tensor,
-    weight_scale: Tensor,
-    bias: Tensor | None,
-    input_scale: Tensor | None,
-    input_zero_point: Tensor | None,
-    kind: str,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    del weight_scale, bias, input_scale, input_zero_point
+def _shape(x: Tensor, weight: Tensor, *layer: Any) -> Tensor:  # noqa: ANN401 - the operator's other arguments
+    kind, *geometry = layer[4:]
     if kind == "linear":
-        return _empty(x, functional.linear(x.float(), weight.float()).shape, kind)
-    y = FLOAT_CONVOLUTIONS[kind](x.float(), weight.float(), None, stride, padding, dilation, groups)
-    return _empty(x, y.shape, kind)
+        return _empty(x, functional.linear(x.float(), weight.float()).shape)
+    return _empty(x, FLOAT_CONVOLUTIONS[kind](x.float(), weight.float(), None, *geometry).shape)
 
 
 def _engine(weight: Tensor, layer: tuple[object, ...]) -> Engine:
@@ -114,6 +100,6 @@ def _engine(weight: Tensor, layer: tuple[object, ...]) -> Engine:
     return engines.setdefault(layer, Engine(_KERNELS))  # type: ignore[no-any-return]
 
 
-def _empty(like: Tensor, shape: torch.Size, kind: str) -> Tensor:
-    layout = _LAYOUTS.get(kind, torch.contiguous_format)
+def _empty(like: Tensor, shape: torch.Size) -> Tensor:
+    layout = CHANNELS_LAST.get(len(shape), torch.contiguous_format)
     return torch.empty(shape, dtype=torch.float32, device=like.device, memory_format=layout)

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.dataflow import METADATA
-from mono_quant.core.tensors import map_tensors
+from mono_quant.core.tensors import CHANNELS_LAST, map_tensors
 from mono_quant.modules.base import is_traced
 from mono_quant.modules.deferred_operations import IN_PLACE, OPERATIONS
 from mono_quant.modules.layer_output import Output, Values
 
 __all__ = ["Deferred", "is_ordinary", "plain", "settled", "shape_of"]
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _LOOKS = METADATA - {Tensor.data_ptr, Tensor.__repr__}
 """Functions that it answers itself while it is not computed: what it looks like is known before."""
 
@@ -43,7 +42,7 @@ class Deferred(Tensor):
         """A wrapper of the output's shape."""
         strides = None
         if is_channels_last:
-            strides = torch.empty(output.shape, device="meta", memory_format=_CHANNELS_LAST[len(output.shape)]).stride()
+            strides = torch.empty(output.shape, device="meta", memory_format=CHANNELS_LAST[len(output.shape)]).stride()
         tensor: Self = Tensor._make_wrapper_subclass(cls, output.shape, strides=strides, dtype=torch.float32)
         tensor._output = output
         tensor._is_channels_last = is_channels_last
@@ -64,7 +63,7 @@ class Deferred(Tensor):
         if self._plain is None:
             self._output.note("plain")
             values = self._output.values()
-            layout = _CHANNELS_LAST[values.ndim] if self._is_channels_last else torch.contiguous_format
+            layout = CHANNELS_LAST[values.ndim] if self._is_channels_last else torch.contiguous_format
             made = values.contiguous(memory_format=layout)
             with torch._C.DisableTorchFunctionSubclass():
                 was_made_elsewhere = made.is_inference() and not self.is_inference()
@@ -158,7 +157,7 @@ def _can_be_taken(tensor: Tensor, *, is_channels_last: bool) -> bool:
     """Whether a tensor has no view, no gradient and no layout of its own that the result would have to follow."""
     if isinstance(tensor, Deferred):
         return tensor._plain is None and tensor._is_channels_last == is_channels_last
-    layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format) if is_channels_last else torch.contiguous_format
+    layout = CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format) if is_channels_last else torch.contiguous_format
     return not tensor.requires_grad and tensor.is_contiguous(memory_format=layout)
 
 
@@ -172,7 +171,7 @@ def _overwrite(tensor: Deferred, output: Output) -> Deferred | None:
 
 def _laid_out(output: Output, *, is_channels_last: bool) -> Tensor:
     """A new tensor of these values; a plain one where they are laid out so already, and nobody else holds them."""
-    is_channels_last = is_channels_last and len(output.shape) in _CHANNELS_LAST
+    is_channels_last = is_channels_last and len(output.shape) in CHANNELS_LAST
     if isinstance(output, Values) and not is_channels_last and output.values().is_contiguous():
         return output.values()
     return Deferred(output, is_channels_last=is_channels_last)

@@ -72,10 +72,9 @@ def _max_pool2d(  # noqa: PLR0917 - the signature of torch's
 ) -> Output | None:
     if ceil_mode or return_indices or len(output.shape) != 4:  # noqa: PLR2004 - (N, C, H, W)
         return None
-    kernel, steps, pads, gaps = (
-        _pair(one)
-        for one in (kernel_size, kernel_size if stride is None or stride == [] else stride, padding, dilation)
-    )
+    if stride is None or stride == []:
+        stride = kernel_size
+    kernel, steps, pads, gaps = (_pair(one) for one in (kernel_size, stride, padding, dilation))
     if min(*kernel, *steps, *gaps) < 1 or not all(0 <= 2 * p <= k for p, k in zip(pads, kernel, strict=True)):
         return None  # for torch to refuse
     size = [
