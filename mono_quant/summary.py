@@ -56,7 +56,11 @@ def make_info(
         quantized_size_mb=figures.quantized_size_mb,
         compression_ratio=figures.compression_ratio,
         kernels=kernels,
-        fused_layers=tuple(n for n, layer in layers.items() if isinstance(layer, KernelModule) and layer.is_fused),
+        fused_layers=tuple(
+            name
+            for name, plan in run.plan.layers.items()
+            if plan.handover != "float" and isinstance(layer := layers[name], KernelModule) and layer.engine.has_fused
+        ),
         original_latency_ms=None if latency_ms is None else latency_ms[0],
         quantized_latency_ms=None if latency_ms is None else latency_ms[1],
         warnings=advise(run, config, figures=figures, layers=layers, latency_ms=latency_ms),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mono_quant.core.affine import dequantize, quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+from mono_quant.core.tensors import CHANNELS_LAST
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, as_float32, is_compiled
 from mono_quant.modules.compiled import int8_layer
@@ -115,11 +116,6 @@ class KernelModule(QuantizedModule):
     def takes_codes(self) -> bool:
         """Whether its input has one scale for all times, so that another layer can give its codes."""
         return self.input_scale is not None
-
-    @property
-    def is_fused(self) -> bool:
-        """Whether it hands its output over by a kernel that can give codes and apply activations."""
-        return self.handover != "float" and self.engine.has_fused
 
     def op(self) -> QuantizedOp:
         """The arithmetic of this layer, for the kernels."""
@@ -236,5 +232,5 @@ def _example(x: Tensor) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    layout = CHANNELS_LAST.get(x.ndim)
     return layout is not None and x.is_contiguous(memory_format=layout)
