@@ -77,7 +77,7 @@ OTHERS = [[np.zeros(3)], (np.zeros(3),), torch.zeros(3), [torch.zeros(3)], {"x":
           Path(), np.float32(3), iter([]), "data.npy.gz"]  # fmt: skip
 
 
-@pytest.mark.parametrize("data", OTHERS, ids=repr)
+@pytest.mark.parametrize("data", OTHERS, ids=lambda data: type(data).__name__)
 def test_what_is_not_its_own_is_left_to_other_sources(data: object):
     assert NumpySource().accepts(data) is False
 
