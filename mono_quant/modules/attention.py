@@ -90,6 +90,7 @@ class QuantizedMultiheadAttention(QuantizedModule):
 
     def repack(self) -> None:
         """Pack the weights of query, key and value anew at the next call."""
+        self._forget_compiled()
         for engine in self.engines.values():
             engine.clear()
 

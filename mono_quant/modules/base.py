@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from mono_quant.core.encoding import decode
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.select import NamedKernel
+from mono_quant.modules.compiled_engines import forget
 from mono_quant.plugin_api.layer import QuantizedLayer
 
-__all__ = ["QuantizedModule", "as_float32", "is_compiled", "is_recorded", "is_traced"]
+__all__ = ["QuantizedModule", "as_float32", "has_gradients", "is_compiled", "is_recorded", "is_traced"]
 
 
 class QuantizedModule(QuantizedLayer):
@@ -72,6 +73,10 @@ class QuantizedModule(QuantizedLayer):
         if place not in made:
             made[place] = nn.Parameter(self.dequantized(name).to(self.weight_specs[name].dequantized_dtype))
         return made[place]
+
+    def _forget_compiled(self) -> None:
+        """The part of `repack` that is done for what ``torch.compile`` made of the layer."""
+        forget(table.get(name) for name in self.weight_specs for table in (self._parameters, self._buffers))
 
     def _tensor(self, name: str) -> Tensor:
         tensor: Tensor | None = self._parameters.get(name)
@@ -149,13 +154,25 @@ def is_traced() -> bool:
 
 
 def is_compiled() -> bool:
-    """Whether ``torch.compile`` takes this call to make code that runs here, which may then use operators of ours."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    """Whether ``torch.compile`` takes this call to make code that runs here, which may then use operators of ours.
+
+    Not inside ``torch.func``, whose transforms look into what they transform.
+    """
+    return (
+        torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
+        and not torch._C._are_functorch_transforms_active()  # there is no public way
+    )
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:
     """Whether it does, or keeps what is computed from these tensors for a backward pass."""
-    return is_traced() or (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+    return is_traced() or has_gradients(*tensors)
+
+
+def has_gradients(*tensors: Tensor | None) -> bool:
+    """Whether gradients are to flow to one of these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _converted(spec: WeightSpec, fn: Callable[[Tensor], Tensor]) -> WeightSpec:

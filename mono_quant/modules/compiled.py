@@ -1,7 +1,7 @@
-"""Quantized layers inside ``torch.compile``: one operator each, in integers.
+"""Layers with quantized inputs inside ``torch.compile``: one operator each, in integers.
 
-The compiler cannot look into the operator. It sees what makes the codes of a static input as plain operations, and
-fuses them with what comes before: a norm, a sum, an activation.
+The compiler cannot look into the operator. It sees what makes the codes of an input as plain operations, and fuses them
+with what comes before: a norm, a sum, an activation.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from mono_quant.core.affine import dequantize
-from mono_quant.core.tensors import CHANNELS_LAST, versions
+from mono_quant.core.tensors import CHANNELS_LAST
 from mono_quant.kernels.fbgemm import FbgemmKernel
 from mono_quant.kernels.onednn import OnednnKernel
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS, ReferenceKernel
-from mono_quant.modules.engine import Engine
+from mono_quant.modules.compiled_engines import engine_of
+from mono_quant.modules.dynamic import WHOLE_UNITS
 from mono_quant.modules.steps import Steps
 from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
 
@@ -25,19 +25,27 @@ __all__ = ["int8_layer"]
 
 _KERNELS = (("reference", ReferenceKernel()), ("fbgemm", FbgemmKernel()), ("onednn", OnednnKernel()))
 
-_engines: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""Codes of a weight → the layers that have it, each with what it was packed into. None holds the key itself."""
-
 torch.library.define(
     "mono_quant::int8_layer",
     "(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, Tensor? input_scale, Tensor? input_zero_point, "
-    "str kind, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
+    "str kind, int[] stride, int[] padding, int[] dilation, int groups, int[]? rows=None) -> Tensor",
 )
 int8_layer = torch.ops.mono_quant.int8_layer.default
 """The float32 output of a layer; see `mono_quant.plugin_api.QuantizedOp`.
 
-``x`` are the uint8 codes of its input, or the float32 input itself where each has its own range, and ``input_scale``
-and ``input_zero_point`` are None. The output of ``"conv2d"`` and ``"conv3d"`` is in channels-last layout.
+=================================================  =================================
+``x``                                              ``input_scale, input_zero_point``
+=================================================  =================================
+uint8 codes of the input                           theirs
+uint8 codes of rows in units of their own scales,  None: they are `WHOLE_UNITS`
+so that the output is in these units too
+float32 input, quantized here by its own range     None
+=================================================  =================================
+
+``rows`` is ``[start, stop]``: which of the weight, its scale and the bias to compute with; None for all. A part of a
+weight would be another tensor at each call, and what was packed of it could not be found again.
+
+The output of ``"conv2d"`` and ``"conv3d"`` is in channels-last layout.
 """
 
 
@@ -54,50 +62,59 @@ def _run(  # noqa: PLR0917 - an operator's arguments
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    rows: Sequence[int] | None = None,
 ) -> Tensor:
-    qparams = None if input_scale is None or input_zero_point is None else (float(input_scale), int(input_zero_point))
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    if not x.numel():
+        return _laid_out(x, _float_op(x, _part(weight, rows), kind, *geometry))
+    qparams = WHOLE_UNITS if x.dtype == torch.uint8 else None
+    if input_scale is not None and input_zero_point is not None:
+        qparams = (float(input_scale), int(input_zero_point))
     others = (weight_scale, bias, input_scale, input_zero_point)
 
     def op() -> QuantizedOp:
         return QuantizedOp(
             kind=cast("OpKind", kind),
-            weight=weight.detach(),
-            weight_scale=weight_scale.detach(),
-            bias=None if bias is None else bias.detach().float(),
+            weight=_part(weight.detach(), rows),
+            weight_scale=_part(weight_scale.detach(), rows),
+            bias=None if bias is None else _part(bias.detach(), rows).float(),
             input_scale=None if qparams is None else qparams[0],
             input_zero_point=None if qparams is None else qparams[1],
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
+            stride=geometry[0],
+            padding=geometry[1],
+            dilation=geometry[2],
             groups=groups,
         )
 
-    layer = (kind, *stride, *padding, *dilation, groups, *(None if t is None else t.data_ptr() for t in others))
-    engine = _engine(weight, layer)
+    addresses = (None if t is None else t.data_ptr() for t in others)
+    engine = engine_of(weight, (x.dtype, kind, *geometry, *(rows or ()), *addresses), _KERNELS)
     run = engine.packed(x.shape, others, op, lambda: x if qparams is None else dequantize(x, *qparams))
     if qparams is not None:
         run = (run if isinstance(run, FusedRun) else Steps(run, *qparams)).fused
-    given = run(x)
-    output = _empty(x, given.shape)
-    return given if given.stride() == output.stride() else output.copy_(given)
+    return _laid_out(x, run(x))
 
 
 @torch.library.register_fake("mono_quant::int8_layer")  # type: ignore[untyped-decorator]
 def _shape(x: Tensor, weight: Tensor, *layer: Any) -> Tensor:  # noqa: ANN401 - the operator's other arguments
-    kind, *geometry = layer[4:]
+    (kind, *geometry), rows = layer[4:9], layer[9] if len(layer) > 9 else None  # noqa: PLR2004 - the last has a default
+    return _empty(x, _float_op(x, _part(weight, rows), kind, *geometry).shape)
+
+
+def _part(tensor: Tensor, rows: Sequence[int] | None) -> Tensor:
+    return tensor if rows is None else tensor[slice(*rows)]
+
+
+def _float_op(x: Tensor, weight: Tensor, kind: str, *geometry: Any) -> Tensor:  # noqa: ANN401 - as in `Geometry`
+    """The float layer's own function of the codes."""
     if kind == "linear":
-        return _empty(x, functional.linear(x.float(), weight.float()).shape)
-    return _empty(x, FLOAT_CONVOLUTIONS[kind](x.float(), weight.float(), None, *geometry).shape)
+        return functional.linear(x.float(), weight.float())
+    return FLOAT_CONVOLUTIONS[kind](x.float(), weight.float(), None, *geometry)
 
 
-def _engine(weight: Tensor, layer: tuple[object, ...]) -> Engine:
-    """The one that packs this weight, as it is now, for this layer."""
-    now = versions([weight])
-    packed, engines = _engines.get(weight, (None, {}))  # type: ignore[no-untyped-call]
-    if packed != now:
-        engines = {}
-        _engines[weight] = (now, engines)
-    return engines.setdefault(layer, Engine(_KERNELS))  # type: ignore[no-any-return]
+def _laid_out(x: Tensor, given: Tensor) -> Tensor:
+    """What a kernel gave, in the layout that the compiler was told of."""
+    output = _empty(x, given.shape)
+    return given if given.stride() == output.stride() else output.copy_(given)
 
 
 def _empty(like: Tensor, shape: torch.Size) -> Tensor:

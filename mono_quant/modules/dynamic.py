@@ -7,7 +7,10 @@ from mono_quant.core.affine import choose_qparams
 from mono_quant.core.granularity import PerToken
 from mono_quant.core.tensor_spec import TensorSpec
 
-__all__ = ["input_qparams", "is_per_token"]
+__all__ = ["WHOLE_UNITS", "input_qparams", "is_per_token"]
+
+WHOLE_UNITS = (1.0, 128)
+"""Scale and zero point of rows that were divided each by its own scale: symmetric, in uint8."""
 
 
 def input_qparams(x: Tensor, spec: TensorSpec) -> tuple[Tensor, Tensor]:

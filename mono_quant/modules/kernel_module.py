@@ -45,8 +45,8 @@ class KernelModule(QuantizedModule):
     Numbers keep their dtypes whatever ``half()`` or ``to(dtype)`` say; outputs have the dtype of the input.
 
     Inside ``torch.compile`` a layer is one operator, which runs kernels, see `mono_quant.modules.compiled`. Inside
-    ``torch.export`` and ``torch.jit.trace``, and for inputs whose rows each have a range, the same arithmetic is
-    written out in plain float operations; it is right to float rounding and has no int8 speed.
+    ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float operations; it is right
+    to float rounding and has no int8 speed.
 
     Args:
         layer: the float layer; its bias is copied.
@@ -110,6 +110,7 @@ class KernelModule(QuantizedModule):
 
     def repack(self) -> None:
         """Pack the weights anew at the next call."""
+        self._forget_compiled()
         self.engine.clear()
 
     @property
@@ -192,15 +193,14 @@ class KernelModule(QuantizedModule):
             own = (self.weight, self.weight_scale, self.bias, self.input_scale, self.input_zero_point)
         return self.engine.packed(shape, own, self.op, lambda: self.as_kernel_input(_example(x)))
 
-    def traceable(self, x: Tensor, *, has_one_range: bool = True) -> Tensor:
+    def traceable(self, x: Tensor) -> Tensor:
         """The same arithmetic in operations that can be traced: in integers for the compiler, else in plain floats.
 
         Args:
             x: float, of the float layer's shape.
-            has_one_range: for the whole input; the operator has no other.
         """
         x = as_float32(x)
-        if has_one_range and is_compiled() and x.device.type == "cpu":
+        if is_compiled() and x.device.type == "cpu":
             return self.compiled(x)
         scale, zero_point = self.input_scale, self.input_zero_point
         if scale is None or zero_point is None:
@@ -215,7 +215,7 @@ class KernelModule(QuantizedModule):
         Args:
             x: float32, of the float layer's shape.
         """
-        given, qparams = self.as_kernel_input(x), self.input_qparams
+        given, qparams = self.as_kernel_input(x.detach()), self.input_qparams
         if qparams is not None:
             given = quantize(given, *qparams, UINT8)
         layer = (self.weight, self.weight_scale, self.bias, *(qparams or (None, None)))

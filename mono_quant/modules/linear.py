@@ -9,6 +9,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.compiled_linear import compiled_linear
 from mono_quant.modules.deferred import plain, settled, shape_of
 from mono_quant.modules.dynamic import is_per_token
 from mono_quant.modules.kernel_module import KernelModule
@@ -42,7 +43,7 @@ class QuantizedLinear(KernelModule):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear's parameter
         """``(..., in_features) → (..., out_features)``, dtype of the input."""
         if is_traced():
-            return self.traceable(input, has_one_range=not self._is_per_token).to(input.dtype)
+            return self.traceable(input).to(input.dtype)
         input = settled(input)  # noqa: A001
         if (shape := shape_of(input))[-1] != self.in_features:
             raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(shape)}")
@@ -63,6 +64,12 @@ class QuantizedLinear(KernelModule):
     def _by_token(self, x: Tensor) -> Tensor:
         """Each row with its own range."""
         return by_token(x, self.bias, self.input_spec, self.run) if x.numel() else self.run(x)
+
+    def compiled(self, x: Tensor) -> Tensor:
+        """The compiler's operator, for each row in units of its own scale where it has one."""
+        if not self._is_per_token:
+            return super().compiled(x)
+        return compiled_linear(x, (self.weight, self.weight_scale), self.bias, self.input_spec)
 
     def op(self) -> QuantizedOp:
         """The arithmetic, for the kernels."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.tensor_spec import TensorSpec
-from mono_quant.modules.dynamic import input_qparams, is_per_token
+from mono_quant.modules.dynamic import WHOLE_UNITS, input_qparams, is_per_token
 from mono_quant.plugin_api.kernel import QuantizedOp
 
 __all__ = ["by_token", "linear_op"]
@@ -29,8 +29,8 @@ def linear_op(
         qparams: scale and zero point of a static input.
     """
     scale, zero_point = qparams
-    if is_per_token(spec):  # symmetric: the zero point is the middle code in every row
-        scale, zero_point, bias = torch.tensor(1.0), torch.tensor((spec.dtype.qmax + 1) // 2), None
+    if is_per_token(spec):
+        scale, zero_point, bias = *map(torch.tensor, WHOLE_UNITS), None
     return QuantizedOp(
         kind="linear",
         weight=weight,

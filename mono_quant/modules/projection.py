@@ -5,7 +5,8 @@ from torch.nn import functional
 
 from mono_quant.core.affine import dequantize, quantize
 from mono_quant.core.tensor_spec import TensorSpec
-from mono_quant.modules.base import as_float32, is_traced
+from mono_quant.modules.base import as_float32, is_compiled, is_traced
+from mono_quant.modules.compiled_linear import compiled_linear
 from mono_quant.modules.dynamic import input_qparams, is_per_token
 from mono_quant.modules.engine import Engine
 from mono_quant.modules.linear_op import by_token, linear_op
@@ -33,8 +34,11 @@ def project(
         spec: of the input, dynamic.
         engine: runs these rows and no others.
     """
-    codes, scale = stored[0][rows], stored[1].detach()[rows]
     bias = None if stored[2] is None else stored[2].detach()[bias_rows]
+    if is_compiled() and x.device.type == "cpu":
+        start, stop, _ = rows.indices(len(stored[0]))
+        return compiled_linear(as_float32(x), stored[:2], bias, spec, (start, stop)).to(x.dtype)
+    codes, scale = stored[0][rows], stored[1].detach()[rows]
     if is_traced():
         return _traceable(as_float32(x), codes, scale, bias, spec).to(x.dtype)
     if not x.numel():

@@ -58,6 +58,7 @@ class WeightOnly(QuantizedModule):
 
     def repack(self) -> None:
         """Let go of the float weights."""
+        self._forget_compiled()
         FLOAT_CACHE.forget(id(self))
 
     def read(self, name: str) -> Tensor:

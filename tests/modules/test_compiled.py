@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mono_quant import Quantizer
 from mono_quant.core.sqnr import sum_sqnr_db
 from mono_quant.core.tensors import iter_tensors
-from mono_quant.modules import QuantizedModule, compiled, engine
+from mono_quant.modules import QuantizedModule, compiled_engines, engine
+from mono_quant.modules.compiled import int8_layer
 
 Make = Callable[[], nn.Module]
 
@@ -58,7 +59,7 @@ def test_the_operator_is_what_torch_expects_of_one(make: Make):
     _, module, x = pair(make)
     codes = torch.randint(0, 256, x.shape, dtype=torch.uint8)
     layer = (module.weight, module.weight_scale, module.bias, module.input_scale, module.input_zero_point)
-    torch.library.opcheck(compiled.int8_layer, (codes, *layer, module.kind, *module.geometry))
+    torch.library.opcheck(int8_layer, (codes, *layer, module.kind, *module.geometry))
 
 
 def test_weights_are_packed_once_and_again_when_they_change(monkeypatch: pytest.MonkeyPatch):
@@ -73,6 +74,16 @@ def test_weights_are_packed_once_and_again_when_they_change(monkeypatch: pytest.
     layer.weight.data.neg_()
     assert_right(module, layer, x, run=run)
     assert len(packed) == 2
+
+
+def test_after_repack_it_follows_a_write_of_which_torch_does_not_tell():
+    layer, module, x = pair(LAYERS["linear"])
+    run = torch.compile(module, backend="aot_eager", fullgraph=True)
+    run(x)
+    for one in (module, layer):
+        one.weight.data.neg_()
+    module.repack()
+    assert_right(module, layer, x, run=run)
 
 
 COMPILABLE = ("Residual", "Chained", "BeforeAndAfter", "Aliased", "Gated", "SeveralOutputs", "Perceptron")
@@ -117,7 +128,7 @@ def test_layers_that_share_a_weight_do_not_mix():
 def test_a_weight_that_is_gone_takes_its_packed_form_along():
     _, module, x = pair(LAYERS["linear"])
     torch.compile(module, backend="aot_eager", fullgraph=True)(x)
-    assert module.weight in compiled._engines
+    assert module.weight in compiled_engines._engines
     weight = weakref.ref(module.weight)
     del module
     torch.compiler.reset()

@@ -41,13 +41,13 @@ def static_like(layer: nn.Linear, module: QuantizedModule, scale: Tensor, zero_p
     return QuantizedLinear(layer, module.weight_specs["weight"], module.stored("weight"), spec, (scale, zero_point))
 
 
-def with_its_own_range(layer: nn.Linear, module: QuantizedModule, x: Tensor, *, is_traced: bool = False) -> None:
+def with_its_own_range(layer: nn.Linear, module: QuantizedModule, x: Tensor) -> None:
     """That the result is that of a static layer whose range is that of this input, and contains zero."""
     low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
     scale = torch.tensor(max((high - low) / 255, torch.finfo(torch.float32).tiny), dtype=torch.float32)
     zero_point = (-low / scale.double()).round().clamp(0, 255).int()
     static = static_like(layer, module, scale, zero_point)
-    assert_right(static, layer, x, run=module, is_traced=is_traced)
+    assert_right(static, layer, x, run=module)
 
 
 @KERNEL
@@ -81,17 +81,17 @@ def test_compiled_it_takes_the_range_of_each_input_too():
     layer, module = pair()
     module.compile(backend="eager", fullgraph=True)
     for top in (170, 17):
-        with_its_own_range(layer, module, ranging(-top / 2, top, 4, 37), is_traced=True)
+        with_its_own_range(layer, module, ranging(-top / 2, top, 4, 37))
 
 
-def with_a_range_a_token(layer: nn.Linear, module: QuantizedModule, x: Tensor, *, is_traced: bool = False) -> None:
+def with_a_range_a_token(layer: nn.Linear, module: QuantizedModule, x: Tensor) -> None:
     """That each token gives what a static layer gives whose range is that of this token, as wide on both sides."""
     y = module(x)
     for token, result in zip(x.reshape(-1, 37), y.reshape(-1, 11), strict=True):
         largest = max(float(token.abs().max()), 127 * torch.finfo(torch.float32).tiny)
         scale = torch.tensor(largest, dtype=torch.float64).div(127).float()
         static = static_like(layer, module, scale, torch.tensor(128, dtype=torch.int32))
-        assert_right(static, layer, token[None], run=lambda _, result=result: result[None], is_traced=is_traced)
+        assert_right(static, layer, token[None], run=lambda _, result=result: result[None])
 
 
 def tokens(*shape: int) -> Tensor:
@@ -129,7 +129,11 @@ def test_an_outlier_in_one_token_leaves_the_others_as_they_were():
     assert torch.equal(module(with_outlier)[others], module(x)[others])
 
 
-def test_compiled_it_takes_the_range_of_each_token_too():
-    layer, module = pair(activations="per-token")
-    module.compile(backend="eager", fullgraph=True)
-    with_a_range_a_token(layer, module, tokens(4), is_traced=True)
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+def test_compiled_it_takes_the_range_of_each_token_too(*, bias: bool, dynamic: bool):
+    torch.compiler.reset()  # its limit is one of the code, not of the layer
+    layer, module = pair(activations="per-token", bias=bias)
+    module.compile(backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for shape in ((4,), (1,), (9,), (3, 5), (2, 1, 4)):
+        with_a_range_a_token(layer, module, tokens(*shape))
