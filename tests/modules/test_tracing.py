@@ -1,4 +1,4 @@
-"""Compiled, exported or traced, a quantized module gives the same results, without int8 kernels."""
+"""Compiled, exported or traced, a quantized module gives the same results."""
 
 import getpass
 import tempfile
@@ -12,6 +12,8 @@ import torch
 from fake_quantization import assert_right, quantized, random_input
 from torch import Tensor, nn
 
+from mono_quant import Quantizer
+from mono_quant.core.sqnr import sum_sqnr_db
 from mono_quant.modules import QuantizedModule
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -130,13 +132,37 @@ def test_a_loaded_state_is_followed_by_what_was_compiled():
     assert_right(module, other_layer, x, run=run, is_traced=True)
 
 
-# torch's own use of torch.jit while it imports its compiler
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
-def test_inductor_compiles_a_model_with_quantized_layers(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def inductor_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     # torch does not tell apart what it compiled under other limits on the CPU's instructions, and breaks on it
     cache = f"inductor-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
+
+
+# torch's own use of torch.jit while it imports its compiler
+IMPORTING = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
+
+
+@IMPORTING
+@pytest.mark.usefixtures("inductor_cache")
+def test_inductor_compiles_a_model_with_quantized_layers():
     layer, module, x = pair(lambda: nn.Conv2d(6, 9, 3, padding=1, padding_mode="reflect"))
     model: Any = torch.compile(nn.Sequential(module, nn.Identity()), backend="inductor", fullgraph=True)
     with torch.no_grad():
         assert_right(module, layer, x, run=model, is_traced=True)
+
+
+@IMPORTING
+@pytest.mark.usefixtures("inductor_cache")
+def test_inductor_compiles_attention_rows_with_a_range_each_and_weights_stored_as_codes():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True).eval()
+    schemes = ({"name": "int8-dynamic", "activations": "per-token"}, {"name": "int8-weight-only"})
+    parts = [
+        Quantizer(scheme, kernel=kernel, validators=(), show_progress=False).quantize(part).model
+        for scheme, kernel, part in zip(schemes, ("onednn", "dequantize"), (encoder, nn.Linear(32, 16)), strict=True)
+    ]
+    model = nn.Sequential(*parts)
+    run, x = torch.compile(model, backend="inductor", fullgraph=True), torch.randn(2, 5, 32)
+    with torch.no_grad():
+        assert sum_sqnr_db([(model(x), run(x))]) > 90
