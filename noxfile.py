@@ -81,11 +81,12 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy")
 
 
-def needs(distribution: Path) -> list[str]:
-    """What a distribution needs besides mono_quant itself and torch, which are installed first."""
+def needs(distribution: Path, *extras: str) -> list[str]:
+    """What a distribution and its extras need besides mono_quant itself and torch, which are installed first."""
     project = nox.project.load_toml(distribution / "pyproject.toml")["project"]
+    asked = [*project["dependencies"], *(need for extra in extras for need in project["optional-dependencies"][extra])]
     is_there = {"mono-quant", "torch"}
-    return [need for need in project["dependencies"] if canonicalize_name(Requirement(need).name) not in is_there]
+    return [need for need in asked if canonicalize_name(Requirement(need).name) not in is_there]
 
 
 @nox.session
@@ -93,8 +94,8 @@ def plugins(session: nox.Session) -> None:
     """Each distribution under ``plugins/`` as its users get it: wheel, install, list, use, its own tests, uninstall."""
     install(session, ".[testing]", "hatchling", "build")
     for number, folder in enumerate(DISTRIBUTIONS):
-        if needs(folder):
-            session.install(*needs(folder))
+        if needs(folder, "testing"):
+            session.install(*needs(folder, "testing"))
         quick = ["--quick"] if number else []
         session.run("python", "tests/wheels/check_third_party.py", "--dist", str(folder), *quick)
 
@@ -113,7 +114,7 @@ def plugin_new(session: nox.Session) -> None:
     session.run("python", "tests/wheels/follow_how_to.py")
     session.run("pip", "uninstall", "--yes", "--quiet", "mono-quant-percentile")
     folder = Path(session.create_tmp())
-    for kind in ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm"):
+    for kind in ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm", "runtime"):
         shutil.rmtree(folder / f"mono-quant-new-{kind}", ignore_errors=True)
         session.run("monoquant", "plugin", "new", f"new-{kind}", "--kind", kind, "--into", str(folder))
         project = str(folder / f"mono-quant-new-{kind}")
@@ -185,6 +186,7 @@ def bench_peers(session: nox.Session) -> None:
     """The page docs/reference/peers.md: others beside ours, an hour or two; ``nox -s bench_peers -- --help``."""
     install_real_models(session)
     session.install("-r", "tests/bench/peers/requirements.txt")
+    session.install("./plugins/mono-quant-onnx")
     session.run("python", "-m", "tests.bench.peers", *session.posargs)
 
 

@@ -106,6 +106,7 @@ class QuantizationConfig:
         kernel: ``"auto"``, or the kernel to use wherever it supports a layer.
         fuse: whether kernels apply the activations that follow and codes stay codes between layers, where the first
             batch shows that what follows takes them.
+        runtime: what runs the model when it is compiled: ``"auto"`` for the fastest, by measurement.
         include: patterns of the only layers to quantize; empty for all.
         exclude: patterns of layers to keep in float.
         overrides: pattern → `Override`, or None or ``"float"`` to keep those layers in float; the first match wins.
@@ -123,6 +124,7 @@ class QuantizationConfig:
     algorithms: tuple[Component, ...] = attrs.field(default=("bn-fold",), converter=components)
     kernel: str = attrs.field(default="auto", validator=_is_text)
     fuse: bool = attrs.field(default=True, validator=_is_bool)
+    runtime: Component = attrs.field(default=Component("auto"), converter=component)
     include: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     exclude: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     overrides: dict[str, Override | None] = attrs.field(factory=dict, converter=_overrides)

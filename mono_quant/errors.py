@@ -3,6 +3,7 @@
 __all__ = [
     "ArtifactError",
     "CalibrationError",
+    "CompilationError",
     "ConfigurationError",
     "MonoQuantError",
     "PluginConflictError",
@@ -25,6 +26,10 @@ class ConfigurationError(MonoQuantError, ValueError):
 
 class CalibrationError(MonoQuantError, RuntimeError):
     """The calibration data, or the model run on it, cannot give statistics."""
+
+
+class CompilationError(MonoQuantError, RuntimeError):
+    """A runtime cannot run the quantized model, or does not give there what it should."""
 
 
 class UnsupportedLayerError(MonoQuantError, TypeError):

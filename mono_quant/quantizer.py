@@ -15,6 +15,7 @@ from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
+from mono_quant.component import Component
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
@@ -34,6 +35,7 @@ from mono_quant.modules import QuantizedModule, find_handovers, hand_over, leave
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
 from mono_quant.run import Run
+from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
 
 __all__ = ["Quantizer"]
@@ -64,6 +66,7 @@ class Quantizer:
         kernel: ``"auto"`` measures, a name takes that kernel wherever it supports a layer.
         fuse: whether kernels apply the activations that follow and codes stay codes between layers, where the first
             batch shows that what follows takes them.
+        runtime: what `QuantizationResult.compile` runs the model by: ``"auto"`` measures.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
         show_progress: progress bars or not; None shows them on a terminal, on long work.
         batch_fn: turns each item of the data into a batch.
@@ -90,6 +93,7 @@ class Quantizer:
         algorithms: Iterable[str | Mapping[str, Any]] = ("bn-fold",),
         kernel: str = "auto",
         fuse: bool = True,
+        runtime: str | Mapping[str, Any] = "auto",
         on_failure: OnFailure = "error",
         show_progress: bool | None = None,
         batch_fn: Callable[[Any], Any] | None = None,
@@ -99,7 +103,7 @@ class Quantizer:
         self.config = QuantizationConfig(
             scheme=scheme, observer=observer, source=source, include=include, exclude=exclude, overrides=overrides,
             min_parameters=min_parameters, num_samples=num_samples, validators=validators, algorithms=algorithms,
-            kernel=kernel, fuse=fuse, on_failure=on_failure,
+            kernel=kernel, fuse=fuse, runtime=runtime, on_failure=on_failure,
         )  # fmt: skip
         self.show_progress = show_progress
         self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
@@ -179,8 +183,40 @@ class Quantizer:
             info=info,
             validation=validation,
             plan=run.plan,
+            example=run.first,
             format_for=self.components.format_for,
+            compile_by=self.compile,
         )
+
+    def compile(
+        self,
+        model: nn.Module,
+        example: Any,  # noqa: ANN401 - a batch
+        *,
+        runtime: str | Mapping[str, Any] | None = None,
+    ) -> CompiledModel:
+        """A quantized model as a runtime runs it, with the same weights, scales and zero points.
+
+        Its output on the example is compared with that of the reference kernels, and a runtime whose output is off is
+        refused. Which was the fastest is kept in the user's cache, beside the machine, the versions, the shapes and the
+        number of threads, and not measured again for the same.
+
+        Args:
+            model: of `quantize` or `load`.
+            example: a batch, as the items of calibration data are.
+            runtime: a name, or a mapping of it and options, in place of the configuration's; ``"auto"`` for the
+                fastest on the example.
+
+        Raises:
+            CompilationError: when it cannot run the model, or gives something else.
+            UnknownPluginError: when nothing has that name.
+            CalibrationError: when the example is none, or the model does not run on it.
+        """
+        wanted = self.config.runtime if runtime is None else Component.of(runtime)
+        batch = self.components.batch_of(example)
+        if wanted.name != "auto":
+            return compile_model(model, batch, self.components.runtime(wanted))
+        return fastest(model, batch, self.components.runtimes, self.components.runtime_versions)
 
     def quantize_checkpoint(self, source: Source) -> QuantizedCheckpoint:
         """Quantize weights by their names and shapes, without a model, one tensor at a time.

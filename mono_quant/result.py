@@ -1,17 +1,21 @@
 """What a run gives back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 from torch import nn
 
+from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.files import write
 from mono_quant.io.validation import ValidationResult
 from mono_quant.plugin_api.format import Format
 from mono_quant.plugin_api.plan import Plan
+from mono_quant.plugin_api.source import Batch
 from mono_quant.report import make_report
+from mono_quant.runtimes import CompiledModel
 
 __all__ = ["QuantizationInfo", "QuantizationResult"]
 
@@ -25,14 +29,18 @@ class QuantizationResult:
         info: the figures of the run.
         validation: what the validators found; None when none were asked for.
         plan: the coverage ledger, as it was carried out.
+        example: a copy of the first calibration batch; None without data.
         format_for: gives the format for a file name; formats are plugins.
+        compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
     """
 
     model: nn.Module
     info: QuantizationInfo
     validation: ValidationResult | None
     plan: Plan
+    example: Batch | None = attrs.field(default=None, repr=False)
     format_for: Callable[[str | Path], Format] = attrs.field(repr=False)
+    compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
 
     def save(self, path: str | Path) -> None:
         """Write the quantized model with its manifest; the suffix chooses the format.
@@ -41,6 +49,28 @@ class QuantizationResult:
             ArtifactError: when it cannot be written.
         """
         write(self.format_for(path), self.model, path)
+
+    def compile(
+        self,
+        runtime: str | Mapping[str, Any] | None = None,
+        example: Any | None = None,  # noqa: ANN401 - a batch
+    ) -> CompiledModel:
+        """The quantized model as a runtime runs it; see `mono_quant.Quantizer.compile`.
+
+        Args:
+            runtime: a name, or a mapping of it and options; None for the configuration's, ``"auto"`` for the fastest.
+            example: a batch of the shape to be fast at; None for the first calibration batch.
+
+        Raises:
+            CompilationError: when it cannot run the model, or gives something else than the reference kernels.
+            ConfigurationError: when no example is given and none is known.
+        """
+        example = self.example if example is None else example
+        if example is None:
+            raise ConfigurationError(
+                "compiling needs a batch to run the model on, and it was quantized without data: give example=..."
+            )
+        return self.compile_by(self.model, example, runtime=runtime)
 
     def report(self) -> str:
         """At most ten lines for people: what was quantized, what not and why, how accurate, how large, how fast."""

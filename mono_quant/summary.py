@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from mono_quant.advice import advise
-from mono_quant.calibration.runner import call, evaluating
-from mono_quant.calibration.state import restoring
+from mono_quant.calibration.timing import time_in_turns
 from mono_quant.config import QuantizationConfig
-from mono_quant.core.latency import alternate
-from mono_quant.core.originals import Writes
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.fingerprint import fingerprint
 from mono_quant.io.manifest import CalibrationRecord, Manifest
@@ -102,27 +99,13 @@ def measure_latency(
         model: the float model.
         quantized: the quantized one.
         batch: a real batch.
-        budget_s: as in `alternate`.
+        budget_s: as in `take_turns`.
 
     Raises:
         CalibrationError: when a model does not run on it.
     """
-    with evaluating(model, quantized), restoring(model) as state, restoring(quantized) as its_state:
-        with Writes(state.originals, its_state.originals):  # a run that is not timed shows what the others write into
-            call(model, batch.clone(), "a timed batch")
-            call(quantized, batch.clone(), "a timed batch")
-
-        def restored() -> Batch:
-            state.restore()
-            its_state.restore()
-            return batch.clone()
-
-        return alternate(
-            lambda one: call(model, one, "a timed batch"),
-            lambda one: call(quantized, one, "a timed batch"),
-            restored,
-            budget_s=budget_s,
-        )
+    float_ms, quantized_ms = time_in_turns([model, quantized], batch, budget_s=budget_s)
+    return float_ms, quantized_ms
 
 
 def _settled(figure: float | None) -> float | None:

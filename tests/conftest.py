@@ -1,4 +1,6 @@
-"""For all tests: the models in this folder can be imported, and random numbers are the same in every run."""
+"""For all tests: models here can be imported, random numbers do not change, the cache of the user is left alone."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,3 +12,10 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONO_QUANT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -16,10 +16,23 @@ from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.provenance import differences, missing
 from mono_quant._plugins.registry import Registered, Registry
 from mono_quant._user_line import level_of_the_user
+from mono_quant.calibration.data import as_batch
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
 from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
-from mono_quant.plugin_api import Algorithm, Format, Kernel, Observer, Scheme, Source, SourceSpec, TensorSpec, Validator
+from mono_quant.plugin_api import (
+    Algorithm,
+    Batch,
+    Format,
+    Kernel,
+    Observer,
+    Runtime,
+    Scheme,
+    Source,
+    SourceSpec,
+    TensorSpec,
+    Validator,
+)
 from mono_quant.version import __version__
 
 __all__ = ["Components", "format_for"]
@@ -114,6 +127,16 @@ class Components:
             )
         return self._use_source(accepting[0], options)
 
+    def batch_of(self, item: object) -> Batch:
+        """One item of calibration data as a batch, through the user's ``batch_fn``.
+
+        Raises:
+            CalibrationError: when it is none.
+        """
+        if self._batch_fn is not None and not isinstance(item, Batch):
+            item = self._batch_fn(item)
+        return as_batch(item, "the example")
+
     @cached_property
     def validators(self) -> list[Validator]:
         """The checks of the configuration, in order."""
@@ -143,6 +166,28 @@ class Components:
                     kernels.append((name, self._make(registry, Component(name), Kernel)))
         return tuple(kernels)
 
+    def runtime(self, wanted: Component) -> tuple[str, Runtime]:
+        """The runtime that is asked for, by the name that it is asked for."""
+        return wanted.name, self._make(self.manager.runtimes, wanted, Runtime)
+
+    @property
+    def runtimes(self) -> tuple[tuple[str, Runtime], ...]:
+        """All runtimes that can be made without options, by name."""
+        registry = self.manager.runtimes
+        runtimes: list[tuple[str, Runtime]] = []
+        for name in registry.names():
+            with self._excusing(registry, name):
+                if not required_options(registry.get(name)):
+                    runtimes.append((name, self._make(registry, Component(name), Runtime)))
+        return tuple(runtimes)
+
+    @property
+    def runtime_versions(self) -> dict[str, str]:
+        """Of mono_quant, torch and the distributions that give the runtimes: name → version."""
+        providers = (self.manager.runtimes.get(name).provider for name in self.manager.runtimes.names())
+        given = {provider.distribution: provider.version for provider in providers if provider.distribution}
+        return {**given, "mono-quant": __version__, "torch": torch.__version__}
+
     @contextmanager
     def comparing(self, manifest: Mapping[str, Any] | None) -> Iterator[None]:
         """Around loading a file: warn where its schemes and algorithms come from elsewhere than when it was made.
@@ -153,7 +198,8 @@ class Components:
         Raises:
             UnknownPluginError: the one from within, with the distributions that the file was made with and are missing.
         """
-        made_with = dict((manifest or {}).get("versions", {}))
+        versions = (manifest or {}).get("versions")
+        made_with = dict(versions) if isinstance(versions, Mapping) else {}  # what is wrong with it is found in loading
         try:
             yield
         except UnknownPluginError as error:
@@ -207,6 +253,7 @@ class Components:
             (manager.validators, config.validators),
             (manager.algorithms, config.algorithms),
             (manager.kernels, [Component(config.kernel) if config.kernel != "auto" else None]),
+            (manager.runtimes, [config.runtime if config.runtime.name != "auto" else None]),
         ]
         return [registry.get(one.name) for registry, components in wanted for one in components if one is not None]
 

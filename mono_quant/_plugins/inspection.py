@@ -24,6 +24,8 @@ from mono_quant.plugin_api import (
     KernelSpec,
     Observer,
     ObserverSpec,
+    Runtime,
+    RuntimeSpec,
     Scheme,
     SchemeSpec,
     Source,
@@ -42,6 +44,7 @@ _INTERFACES: dict[type[ComponentSpec], type] = {
     ValidatorSpec: Validator,
     KernelSpec: Kernel,
     AlgorithmSpec: Algorithm,
+    RuntimeSpec: Runtime,
 }
 _COMMON: dict[type[ComponentSpec], dict[str, object]] = {
     ObserverSpec: {"dtype": UINT8, "symmetric": False, "granularity": PerTensor()}

@@ -27,6 +27,7 @@ from mono_quant.plugin_api.specs import (
     FormatSpec,
     KernelSpec,
     ObserverSpec,
+    RuntimeSpec,
     SchemeSpec,
     SourceSpec,
     ValidatorSpec,
@@ -59,6 +60,7 @@ class PluginManager(pluggy.PluginManager):
         self.validators: Registry[ValidatorSpec] = Registry("validator", self.unused)
         self.kernels: Registry[KernelSpec] = Registry("kernel", self.unused)
         self.algorithms: Registry[AlgorithmSpec] = Registry("algorithm", self.unused)
+        self.runtimes: Registry[RuntimeSpec] = Registry("runtime", self.unused)
         self.registries: dict[type[ComponentSpec], Registry[Any]] = {
             ObserverSpec: self.observers,
             SourceSpec: self.sources,
@@ -67,6 +69,7 @@ class PluginManager(pluggy.PluginManager):
             ValidatorSpec: self.validators,
             KernelSpec: self.kernels,
             AlgorithmSpec: self.algorithms,
+            RuntimeSpec: self.runtimes,
         }
         self._active: dict[str, Provider] = {}  # by pluggy's name of the plugin
         self._collected: dict[str, Sequence[ComponentSpec]] = {}  # by hook, of the plugin that is being registered

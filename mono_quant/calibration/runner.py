@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from traceback import walk_tb
@@ -173,12 +173,20 @@ def never_ran(observers: Mapping[str, Observer]) -> None:
 
 
 @contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Eval mode, without gradients; afterwards each module is in the mode in which it was."""
-    modes = {module: module.training for model in models for module in model.modules()}
+def evaluating(*models: nn.Module, compiled: Sequence[nn.Module] = ()) -> Iterator[None]:
+    """Eval mode, without gradients; afterwards each module is in the mode in which it was.
+
+    Args:
+        models: whose ``eval()`` is called.
+        compiled: others, whose ``eval()`` is not: in a module that torch.export made it raises.
+    """
+    modes = {module: module.training for model in (*models, *compiled) for module in model.modules()}
     try:
         for model in models:
             model.eval()
+        for model in compiled:
+            for module in model.modules():
+                module.training = False
         with torch.no_grad():
             yield
     finally:

@@ -1,4 +1,8 @@
-"""``monoquant bench``: time a quantized file against its float model on real data, in turn."""
+"""``monoquant bench``: time a quantized file by every runtime against its float model, on real data, in turn.
+
+The SQNR is that of a runtime's output against the reference kernels: how alike they compute, not how accurate the
+quantized model is. The fastest is kept for ``runtime="auto"``; a recipe pins one with ``runtime = "NAME"``.
+"""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -16,6 +20,8 @@ from mono_quant.cli.inputs import (
     model_of,
 )
 from mono_quant.cli.output import Console, columns
+from mono_quant.cli.selection import as_component
+from mono_quant.component import Component
 from mono_quant.quantizer import Quantizer
 from mono_quant.revalidate import first_batch
 
@@ -38,8 +44,23 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
         metavar="ROWS",
         help="cut or repeat the batch to so many rows; can be repeated; default: the batch as it is",
     )
+    parser.add_argument(
+        "--runtime",
+        type=as_component,
+        action="append",
+        default=[],
+        metavar="NAME|JSON",
+        help="only these; can be repeated; default: all that are installed",
+    )
     parser.add_argument("--kernel", default="auto", metavar="NAME", help="default: auto, by measurement")
     parser.add_argument("--threads", type=at_least_one, metavar="COUNT", help="default: as torch chooses")
+    parser.add_argument(
+        "--budget",
+        type=at_least_one,
+        default=60,
+        metavar="SECONDS",
+        help="for each size, after which no further runtime is begun (default: 60)",
+    )
     add_plugin_argument(parser)
     parser.set_defaults(run=_run)
     return parser
@@ -55,26 +76,37 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         torch.set_num_threads(before)
     console.show(
         {"file": arguments.file, "threads": threads, "timings": timings},
-        f"{columns(_rows(timings), right=range(4))}\nmedian milliseconds, threads: {threads}",
+        f"{columns(_rows(timings), right=(0, 2, 3, 4))}\nmedian milliseconds, threads: {threads}",
     )
 
 
 def _timings(arguments: argparse.Namespace) -> list[Timing]:
     model = model_of(arguments)
     quantizer = Quantizer(kernel=arguments.kernel, plugins=arguments.plugin)
+    components = quantizer.components
+    named = [components.runtime(Component.of(wanted)) for wanted in arguments.runtime]
     quantized = quantizer.load(arguments.file, model)
     data = data_of(arguments.data, max(arguments.batch_size, default=32))
-    return time_models(model, quantized, first_batch(quantizer, data), arguments.batch_size)
+    is_whole = not named and arguments.kernel == "auto"
+    return time_models(
+        model,
+        quantized,
+        first_batch(quantizer, data),
+        named or components.runtimes,
+        arguments.batch_size,
+        budget_s=arguments.budget,
+        versions=components.runtime_versions if is_whole else None,
+    )
 
 
 def _rows(timings: Sequence[Timing]) -> Iterator[tuple[str, ...]]:
-    yield "rows", "float", "quantized", "speedup", "kernels"
+    yield "rows", "runtime", "ms", "speedup", "SQNR dB", "details"
     for timing in timings:
-        kernels = ", ".join(f"{name} x {count}" for name, count in timing.kernels.items())
         yield (
             f"{timing.batch_size}",
-            f"{timing.float_ms:.3f}",
-            f"{timing.quantized_ms:.3f}",
-            f"{timing.speedup:.2f}",
-            kernels,
+            timing.runtime,
+            "-" if timing.ms is None else f"{timing.ms:.3f}",
+            "-" if timing.speedup is None else f"{timing.speedup:.2f}",
+            "-" if timing.sqnr_db is None else f"{timing.sqnr_db:.1f}",
+            timing.why_not or timing.details,
         )

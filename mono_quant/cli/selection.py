@@ -16,8 +16,8 @@ __all__ = ["add_quantizer_arguments", "as_component", "quantizer_of"]
 
 _DEFAULT = QuantizationConfig()
 _FIELDS = (
-    "scheme", "observer", "validators", "kernel", "fuse", "include", "exclude", "min_parameters", "num_samples",
-    "on_failure",
+    "scheme", "observer", "validators", "kernel", "fuse", "runtime", "include", "exclude", "min_parameters",
+    "num_samples", "on_failure",
 )  # fmt: skip
 """The fields of a configuration that options give, each under its own name."""
 
@@ -48,6 +48,12 @@ def add_quantizer_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--kernel", metavar="NAME", help=f"default: {_DEFAULT.kernel}, by measurement")
     options.add_argument(
         "--fuse", action=argparse.BooleanOptionalAction, help="apply activations in kernels, keep codes; default: yes"
+    )
+    options.add_argument(
+        "--runtime",
+        type=as_component,
+        metavar="NAME|JSON",
+        help=f"what is to run the model when it is compiled; default: {_DEFAULT.runtime.name}, by measurement",
     )
     options.add_argument("--include", action="append", metavar="PATTERN", help="only these layers; can be repeated")
     options.add_argument("--exclude", action="append", metavar="PATTERN", help="keep these layers in float; likewise")

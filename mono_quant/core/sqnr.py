@@ -6,11 +6,12 @@ SQNR = 10 · log10(Σ x² / Σ (x - x̂)²)   in dB
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from mono_quant.core.blocks import row_blocks
 
-__all__ = ["energy", "ratio_db", "sqnr_db", "sum_sqnr_db"]
+__all__ = ["energy", "ratio_db", "sqnr_db", "sum_sqnr_db", "without_common_infinities"]
 
 
 def sqnr_db(x: Tensor, approximation: Tensor) -> float:
@@ -47,3 +48,9 @@ def ratio_db(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
     return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf
+
+
+def without_common_infinities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both without the elements that are the same infinity in both, as a mask makes them."""
+    differs = ~torch.isinf(x) | (x != y)
+    return (x, y) if bool(differs.all()) else (x[differs], y[differs])

@@ -14,7 +14,7 @@ from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import channels_of, decode_channels
 from mono_quant.core.originals import Writes
 from mono_quant.core.qtypes import INT8, UINT8
-from mono_quant.core.sqnr import energy, ratio_db, sum_sqnr_db
+from mono_quant.core.sqnr import energy, ratio_db, sum_sqnr_db, without_common_infinities
 from mono_quant.core.surgery import copy_with
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.core.tensors import iter_tensors, same_bits
@@ -70,7 +70,7 @@ class SqnrValidator(Validator):
         pairs = [(x, y) for x, y in zip(expected, actual, strict=True) if x.is_floating_point()]
         if not pairs:
             return _skipped("output-sqnr", "the model's output holds no float tensors")
-        value = sum_sqnr_db(_without_common_infinities(*pair) for pair in pairs)
+        value = sum_sqnr_db(without_common_infinities(*pair) for pair in pairs)
         if math.isnan(value):
             return ValidationFinding(
                 name="output-sqnr", status="failed", value=value, unit="dB", message="the output is not finite"
@@ -177,12 +177,6 @@ def run_once(model: nn.Module, batch: Batch) -> list[Tensor]:
         with Writes(state.originals):
             output = call(model, batch.clone(), "the calibration batch kept for validation")
         return [x.clone() if state.originals.share_memory_with(x) else x for x in iter_tensors(output)]
-
-
-def _without_common_infinities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both without the elements that are the same infinity in both, as a mask makes them."""
-    differs = ~torch.isinf(x) | (x != y)
-    return (x, y) if bool(differs.all()) else (x[differs], y[differs])
 
 
 def _skipped(name: str, why: str) -> ValidationFinding:

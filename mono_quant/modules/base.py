@@ -11,6 +11,7 @@ from mono_quant.core.encoding import decode
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.compiled_engines import forget
+from mono_quant.modules.recording import dequantize_weight, is_recording
 from mono_quant.plugin_api.layer import QuantizedLayer
 
 __all__ = ["QuantizedModule", "as_float32", "has_gradients", "is_compiled", "is_recorded", "is_traced"]
@@ -65,6 +66,8 @@ class QuantizedModule(QuantizedLayer):
     def dequantized(self, name: str = "weight") -> Tensor:
         """The float32 weight that the codes stand for, of the float parameter's shape."""
         stored = self.stored(name)
+        if is_recording() and is_traced():
+            return dequantize_weight(stored, self.weight_specs[name])
         return decode(stored, self.weight_specs[name], at_once=is_recorded(*stored.values()))
 
     def float_parameter(self, name: str, made: dict[int, nn.Parameter]) -> nn.Parameter:
@@ -154,13 +157,13 @@ def is_traced() -> bool:
 
 
 def is_compiled() -> bool:
-    """Whether ``torch.compile`` takes this call to make code that runs here, which may then use operators of ours.
+    """Whether what torch traces may be operators of ours: for code that runs here, or for who reads them.
 
     Not inside ``torch.func``, whose transforms look into what they transform.
     """
     return (
         torch.compiler.is_compiling()
-        and not torch.compiler.is_exporting()
+        and (is_recording() or not torch.compiler.is_exporting())
         and not torch._C._are_functorch_transforms_active()  # there is no public way
     )
 

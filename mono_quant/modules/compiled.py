@@ -45,7 +45,7 @@ float32 input, quantized here by its own range     None
 ``rows`` is ``[start, stop]``: which of the weight, its scale and the bias to compute with; None for all. A part of a
 weight would be another tensor at each call, and what was packed of it could not be found again.
 
-The output of ``"conv2d"`` and ``"conv3d"`` is in channels-last layout.
+Of ``"linear"``, ``x`` is ``(..., K)``. The output of ``"conv2d"`` and ``"conv3d"`` is in channels-last layout.
 """
 
 
@@ -87,11 +87,15 @@ def _run(  # noqa: PLR0917 - an operator's arguments
         )
 
     addresses = (None if t is None else t.data_ptr() for t in others)
+    shape = x.shape
+    if kind == "linear":
+        x = x.reshape(-1, shape[-1])
     engine = engine_of(weight, (x.dtype, kind, *geometry, *(rows or ()), *addresses), _KERNELS)
     run = engine.packed(x.shape, others, op, lambda: x if qparams is None else dequantize(x, *qparams))
     if qparams is not None:
         run = (run if isinstance(run, FusedRun) else Steps(run, *qparams)).fused
-    return _laid_out(x, run(x))
+    y = run(x)
+    return _laid_out(x, y.reshape(*shape[:-1], -1) if kind == "linear" else y)
 
 
 @torch.library.register_fake("mono_quant::int8_layer")  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from mono_quant.core.encoding import decode_channels
 from mono_quant.modules.base import is_traced
+from mono_quant.modules.recording import dequantize_rows, is_recording
 from mono_quant.modules.weight_only import WeightOnly
 
 __all__ = ["BagOfRows", "Rows"]
@@ -29,8 +30,9 @@ class Rows(WeightOnly):
         Raises:
             IndexError: when an index is not in the table.
         """
-        spec = self.weight_specs["weight"]
-        return decode_channels(self.stored("weight"), spec, indices).to(spec.dequantized_dtype)
+        spec, stored = self.weight_specs["weight"], self.stored("weight")
+        rows = dequantize_rows(stored, spec, indices) if is_recording() else decode_channels(stored, spec, indices)
+        return rows.to(spec.dequantized_dtype)
 
 
 class BagOfRows(Rows):

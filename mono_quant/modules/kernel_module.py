@@ -17,6 +17,8 @@ from mono_quant.modules.deferred import Deferred, is_ordinary, plain, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
 from mono_quant.modules.layer_output import Demand, LayerOutput
+from mono_quant.modules.recording import is_recording
+from mono_quant.modules.recording import quantize as recorded_quantize
 from mono_quant.modules.steps import Steps
 from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
 from mono_quant.plugin_api.plan import Handover
@@ -215,12 +217,14 @@ class KernelModule(QuantizedModule):
         Args:
             x: float32, of the float layer's shape.
         """
-        given, qparams = self.as_kernel_input(x.detach()), self.input_qparams
+        x = x.detach()
+        given, qparams = (x if is_recording() else self.as_kernel_input(x)), self.input_qparams
         if qparams is not None:
-            given = quantize(given, *qparams, UINT8)
+            given = recorded_quantize(given, *qparams) if is_recording() else quantize(given, *qparams, UINT8)
         layer = (self.weight, self.weight_scale, self.bias, *(qparams or (None, None)))
         y: Tensor = int8_layer(given, *layer, self.kind, *self.geometry)
-        return y.contiguous().reshape(*x.shape[: x.ndim - given.ndim + 1], *y.shape[1:])
+        y = y.contiguous()
+        return y if given.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - given.ndim + 1], *y.shape[1:])
 
     def _fixed(self) -> list[Tensor]:
         others = (self.input_scale, self.input_zero_point, self.bias)

@@ -8,6 +8,7 @@ from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import as_float32, has_gradients, is_compiled, is_traced
 from mono_quant.modules.compiled_weight_only import weight_only_linear
 from mono_quant.modules.engine import Engine
+from mono_quant.modules.recording import is_recording
 from mono_quant.modules.weight_only import WeightOnly
 from mono_quant.plugin_api.kernel import WeightOnlyOp
 
@@ -51,7 +52,8 @@ class LinearByKernel(WeightOnly):
         is_for_kernels = not (
             has_gradients(input, *self._parameters.values()) or torch.is_autocast_enabled(input.device.type)
         )
-        if is_for_kernels and is_compiled() and input.device.type == "cpu" and input.dtype in _COMPILED:
+        is_operator = is_compiled() and not is_recording()  # who reads operators is given the weight alone
+        if is_for_kernels and is_operator and input.device.type == "cpu" and input.dtype in _COMPILED:
             return self._compiled(input)
         if not is_for_kernels or is_traced() or not input.numel():
             return functional.linear(input, self.read("weight"), self.bias)

@@ -11,6 +11,7 @@ from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.markers import API_VERSION, OLDEST_API_VERSION, hookimpl
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Removed, Rewrite, TensorSpec, WeightSpec
+from mono_quant.plugin_api.runtime import Runtime
 from mono_quant.plugin_api.scheme import Scheme
 from mono_quant.plugin_api.source import Batch, Source
 from mono_quant.plugin_api.specs import (
@@ -19,6 +20,7 @@ from mono_quant.plugin_api.specs import (
     FormatSpec,
     KernelSpec,
     ObserverSpec,
+    RuntimeSpec,
     SchemeSpec,
     SourceSpec,
     ValidatorSpec,
@@ -53,6 +55,8 @@ __all__ = [
     "QuantizedOp",
     "Removed",
     "Rewrite",
+    "Runtime",
+    "RuntimeSpec",
     "Scheme",
     "SchemeSpec",
     "Source",

@@ -12,6 +12,7 @@ from mono_quant.plugin_api.specs import (
     FormatSpec,
     KernelSpec,
     ObserverSpec,
+    RuntimeSpec,
     SchemeSpec,
     SourceSpec,
     ValidatorSpec,
@@ -23,6 +24,7 @@ __all__ = [
     "mono_quant_formats",
     "mono_quant_kernels",
     "mono_quant_observers",
+    "mono_quant_runtimes",
     "mono_quant_schemes",
     "mono_quant_sources",
     "mono_quant_validators",
@@ -64,6 +66,11 @@ def mono_quant_algorithms() -> Sequence[AlgorithmSpec]:  # type: ignore[empty-bo
     """Algorithms: rewrite the float model where the watched data flow proves that it stays the same function."""
 
 
+@hookspec(historic=True)
+def mono_quant_runtimes() -> Sequence[RuntimeSpec]:  # type: ignore[empty-body]
+    """Runtimes: run a whole quantized model, with the weights and scales that it has."""
+
+
 HOOKS = {
     mono_quant_observers.__name__: ObserverSpec,
     mono_quant_sources.__name__: SourceSpec,
@@ -72,5 +79,6 @@ HOOKS = {
     mono_quant_validators.__name__: ValidatorSpec,
     mono_quant_kernels.__name__: KernelSpec,
     mono_quant_algorithms.__name__: AlgorithmSpec,
+    mono_quant_runtimes.__name__: RuntimeSpec,
 }
 """Each hook's name and the type of the records it returns."""

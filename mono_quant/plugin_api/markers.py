@@ -7,10 +7,10 @@ __all__ = ["API_VERSION", "HOOK_PREFIX", "OLDEST_API_VERSION", "PROJECT", "hooki
 PROJECT = "mono_quant"
 HOOK_PREFIX = "mono_quant_"
 
-API_VERSION = 1
+API_VERSION = 2
 """Version of the plugin contract; it grows by one when something is added to it.
 
-A plugin may state the one it was written for: ``MONO_QUANT_API_VERSION = 1``.
+A plugin may state the one it was written for: ``MONO_QUANT_API_VERSION = 2``.
 """
 
 OLDEST_API_VERSION = 1

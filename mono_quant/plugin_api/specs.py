@@ -16,6 +16,7 @@ __all__ = [
     "FormatSpec",
     "KernelSpec",
     "ObserverSpec",
+    "RuntimeSpec",
     "SchemeSpec",
     "SourceSpec",
     "ValidatorSpec",
@@ -91,3 +92,8 @@ class KernelSpec(ComponentSpec):
 @attrs.frozen(kw_only=True)
 class AlgorithmSpec(ComponentSpec):
     """Announces an `Algorithm`."""
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeSpec(ComponentSpec):
+    """Announces a `Runtime`."""

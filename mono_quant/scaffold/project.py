@@ -11,7 +11,7 @@ from mono_quant.version import __version__
 
 __all__ = ["KINDS", "write_project"]
 
-KINDS = ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm")
+KINDS = ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm", "runtime")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PREFIX = "mono-quant-"

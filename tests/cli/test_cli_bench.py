@@ -9,8 +9,10 @@ from command_line import Commands
 from torch import Tensor, nn
 
 from mono_quant import Batch, Quantizer
-from mono_quant.bench import resized, time_models
+from mono_quant.bench import time_models
+from mono_quant.calibration.rows import resized
 from mono_quant.errors import CalibrationError
+from mono_quant.runtimes.torch_eager import TorchRuntime
 
 MLP = "--model cli_models:mlp --data cli_models:rows"
 
@@ -21,52 +23,77 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "made.safetensors"
 
 
-def test_each_size_is_timed_once_in_the_order_given(made: Path, monoquant: Commands):
-    timings = monoquant(f"bench --json {MLP} --batch-size 64 --batch-size 1", made).json()["timings"]
-    assert [timing["batch_size"] for timing in timings] == [64, 1]
-    for timing in timings:
-        assert timing["float_ms"] > 0
-        assert timing["speedup"] == timing["float_ms"] / timing["quantized_ms"]
-        assert sum(timing["kernels"].values()) == 2
+def test_each_size_is_timed_in_the_order_given(made: Path, monoquant: Commands):
+    timings = monoquant(f"bench --json {MLP} --runtime torch --batch-size 64 --batch-size 1", made).json()["timings"]
+    assert [(one["batch_size"], one["runtime"]) for one in timings] == [
+        (64, "float"), (64, "torch"), (1, "float"), (1, "torch"),
+    ]  # fmt: skip
+    for of_float, quantized in zip(timings[::2], timings[1::2], strict=True):
+        assert of_float["ms"] > 0
+        assert of_float["speedup"] == 1
+        assert quantized["speedup"] == of_float["ms"] / quantized["ms"]
+        assert quantized["sqnr_db"] > 60
 
 
 def test_without_a_size_the_batch_is_timed_as_it_is(made: Path, monoquant: Commands):
-    (timing,) = monoquant(f"bench --json {MLP}", made).json()["timings"]
-    assert timing["batch_size"] == 6
+    timings = monoquant(f"bench --json {MLP} --runtime torch", made).json()["timings"]
+    assert {timing["batch_size"] for timing in timings} == {6}
+
+
+def test_all_runtimes_are_timed_that_are_not_named(made: Path, monoquant: Commands):
+    timings = monoquant(f"bench --json {MLP}", made).json()["timings"]
+    assert {"float", "torch", "torch-compile"} <= {timing["runtime"] for timing in timings}
+
+
+def test_what_they_measured_is_what_auto_takes(made: Path, monoquant: Commands):
+    timings = monoquant(f"bench --json {MLP}", made).json()["timings"]
+    fastest = min((one for one in timings if one["runtime"] != "float" and one["ms"]), key=lambda one: one["ms"])
+    quantizer = Quantizer()
+    compiled = quantizer.compile(quantizer.load(made, mlp()), rows()[0])
+    assert compiled.runtime == fastest["runtime"]
+    assert fastest["ms"] in [timing.ms for timing in compiled.timings]
+
+
+def test_a_runtime_that_is_not_there_is_refused_before_any_work(made: Path, monoquant: Commands):
+    ran = monoquant(f"bench {MLP} --runtime none-such", made)
+    assert ran.code == 2
+    assert "no runtime is named 'none-such'" in ran.err
 
 
 def test_the_kernel_that_was_asked_for_is_timed(made: Path, monoquant: Commands):
-    (timing,) = monoquant(f"bench --json {MLP} --kernel reference", made).json()["timings"]
-    assert timing["kernels"] == {"reference": 2}
+    _, timing = monoquant(f"bench --json {MLP} --runtime torch --kernel reference", made).json()["timings"]
+    assert timing["details"] == "reference x 2"
     assert monoquant(f"bench {MLP} --kernel none-such", made).code == 2
 
 
 def test_threads_are_set_for_the_measurement_alone(made: Path, monoquant: Commands):
     before = torch.get_num_threads()
-    assert monoquant(f"bench --json {MLP} --threads {before + 1}", made).json()["threads"] == before + 1
+    assert monoquant(f"bench --json {MLP} --runtime torch --threads {before + 1}", made).json()["threads"] == before + 1
     assert torch.get_num_threads() == before
-    assert monoquant(f"bench --json {MLP}", made).json()["threads"] == before
+    assert monoquant(f"bench --json {MLP} --runtime torch", made).json()["threads"] == before
 
 
-def test_for_people_there_is_a_line_for_each_size(made: Path, monoquant: Commands):
-    lines = monoquant(f"bench {MLP} --batch-size 2 --batch-size 3 --threads 1", made).out.splitlines()
-    assert lines[0].split() == ["rows", "float", "quantized", "speedup", "kernels"]
-    assert [line.split()[0] for line in lines[1:3]] == ["2", "3"]
-    assert lines[3] == "median milliseconds, threads: 1"
+def test_for_people_there_is_a_line_for_each_size_and_runtime(made: Path, monoquant: Commands):
+    command = f"bench {MLP} --runtime torch --batch-size 2 --batch-size 3 --threads 1"
+    lines = monoquant(command, made).out.splitlines()
+    assert lines[0].split() == ["rows", "runtime", "ms", "speedup", "SQNR", "dB", "details"]
+    assert [line.split()[:2] for line in lines[1:5]] == [["2", "float"], ["2", "torch"], ["3", "float"], ["3", "torch"]]
+    assert lines[5] == "median milliseconds, threads: 1"
 
 
 def test_one_tensor_in_a_file_is_cut_to_the_largest_size(tmp_path: Path, made: Path, monoquant: Commands):
     torch.save(torch.randn(100, 8), tmp_path / "rows.pt")
-    command = f"bench --json --model cli_models:mlp --data {tmp_path / 'rows.pt'} --batch-size 70 --batch-size 2"
-    assert [timing["batch_size"] for timing in monoquant(command, made).json()["timings"]] == [70, 2]
+    command = f"bench --json --model cli_models:mlp --data {tmp_path / 'rows.pt'} "
+    command += "--runtime torch --batch-size 70 --batch-size 2"
+    assert [timing["batch_size"] for timing in monoquant(command, made).json()["timings"]] == [70, 70, 2, 2]
 
 
 def test_batches_of_keyword_arguments_are_timed(tmp_path: Path, monoquant: Commands):
     path = tmp_path / "masked.safetensors"
     masked = "--model cli_models:Masked --data cli_models:masked_batches"
     assert monoquant(f"quantize --quiet {masked} --output", path).code == 0
-    (timing,) = monoquant(f"bench --json {masked} --batch-size 3", path).json()["timings"]
-    assert timing["batch_size"] == 3
+    timings = monoquant(f"bench --json {masked} --runtime torch --batch-size 3", path).json()["timings"]
+    assert [timing["batch_size"] for timing in timings] == [3, 3]
 
 
 def test_rows_are_cut_or_repeated_in_every_tensor_that_has_as_many():
@@ -104,10 +131,11 @@ def test_both_models_run_in_turn_in_eval_mode_on_fresh_copies_of_the_batch():
     seen: list[tuple[str, Tensor]] = []
     one, other = Recorder(seen, "float"), Recorder(seen, "quantized")
     x = torch.randn(4, 2)
-    timings = time_models(one, other, Batch((x,)), [4, 8], budget_s=0)
-    assert [timing.batch_size for timing in timings] == [4, 8]
+    timings = time_models(one, other, Batch((x,)), [("torch", TorchRuntime())], [4, 8], budget_s=0)
+    assert [timing.batch_size for timing in timings] == [4, 4, 8, 8]
     names = [name for name, _ in seen]
-    assert names == ["float", "quantized", *["float"] * 4, *["quantized"] * 4] * 2
+    alone = len(names) // 2 - 10  # runs that compare the quantized model with the reference kernels
+    assert names == [*["quantized"] * alone, "float", "quantized", *["float"] * 4, *["quantized"] * 4] * 2
     assert all(torch.equal(got, x if len(got) == 4 else torch.cat([x, x])) for _, got in seen)
     assert one.training
     assert other.training

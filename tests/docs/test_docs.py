@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +57,11 @@ def test_the_plugin_reference_names_every_environment_switch():
 
 def test_the_plugin_reference_names_every_built_in_component():
     text = (DOCS / "reference" / "plugins.md").read_text()
-    missing = {path.stem.replace("_", "-") for path in (REPOSITORY / "mono_quant" / "builtin").glob("[!_]*.py")} - set(
-        re.findall(r"`([a-z0-9-]+)`", text)
-    )
-    assert missing == set()
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    built_in = project["entry-points"]["mono_quant.plugins"]
+    modules = {path.stem for path in (REPOSITORY / "mono_quant" / "builtin").glob("[!_]*.py")}
+    assert {module.rpartition(".")[2] for module in built_in.values()} == modules
+    assert set(built_in) - set(re.findall(r"`([a-z0-9-]+)`", text)) == set()
 
 
 @pytest.mark.parametrize("package", [mono_quant, io, calibration, core, errors], ids=lambda package: package.__name__)

@@ -101,7 +101,9 @@ def test_a_model_is_quantized_saved_and_loaded_beside_a_broken_plugin(
 
 
 @pytest.mark.usefixtures("broken")
-@pytest.mark.parametrize("kind", ["observer", "source", "scheme", "format", "validator", "kernel", "algorithm"])
+@pytest.mark.parametrize(
+    "kind", ["observer", "source", "scheme", "format", "validator", "kernel", "algorithm", "runtime"]
+)
 def test_the_error_about_an_unknown_name_names_the_broken_plugin(kind: str):
     registries = {registry.kind: registry for registry in PluginManager.with_plugins().registries.values()}
     with pytest.raises(UnknownPluginError, match=rf"(?s)no {kind} is named 'nothing'; there are: .*{NAMED}"):
@@ -118,6 +120,7 @@ def test_the_error_about_an_unknown_name_names_the_broken_plugin(kind: str):
         {"validators": ["nothing"]},
         {"algorithms": ["nothing"]},
         {"kernel": "nothing"},
+        {"runtime": "nothing"},
     ],
     ids=lambda option: next(iter(option)),
 )

@@ -20,7 +20,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_manager_without_plugins_has_no_component():
     manager = PluginManager.with_plugins()
-    assert [registry.names() for registry in manager.registries.values()] == [[]] * 7
+    assert [registry.names() for registry in manager.registries.values()] == [[]] * 8
 
 
 def test_a_quantizer_can_be_made():

@@ -6,7 +6,7 @@ from fake_distributions import Site, observer
 from mono_quant import hookimpl
 from mono_quant._plugins.manager import PluginManager
 from mono_quant.errors import PluginError, PluginWarning
-from mono_quant.plugin_api import ObserverSpec, SourceSpec
+from mono_quant.plugin_api import API_VERSION, ObserverSpec, SourceSpec
 
 HEAD = "from mono_quant import hookimpl\nfrom mono_quant.plugin_api import ObserverSpec, SourceSpec\n"
 GOOD_SOURCE = (
@@ -49,8 +49,8 @@ BREACHES = {
     "a raised error": (hook("raise ZeroDivisionError('on purpose')"), r"ZeroDivisionError: on purpose"),
     "an exit": (hook("raise SystemExit('on purpose')"), r"SystemExit: on purpose"),
     "an API of the future": (
-        f"MONO_QUANT_API_VERSION = 2\n{hook(f'return [{RECORD}]')}",
-        r"plugin API 2.*plugin API 1",
+        f"MONO_QUANT_API_VERSION = {API_VERSION + 1}\n{hook(f'return [{RECORD}]')}",
+        rf"plugin API {API_VERSION + 1}.*plugin API {API_VERSION}",
     ),
 }
 """What a plugin does wrong: its code, and what the message must say. A good hook stands beside the bad one."""
@@ -135,7 +135,7 @@ def test_an_entry_point_that_names_a_class_is_refused(site: Site):
 
 def test_a_plugin_that_states_the_present_api_version_is_used(site: Site):
     manager = PluginManager()
-    manager.add(site.module("a_plugin", f"MONO_QUANT_API_VERSION = 1\n{observer('wide')}"))
+    manager.add(site.module("a_plugin", f"MONO_QUANT_API_VERSION = {API_VERSION}\n{observer('wide')}"))
     assert manager.observers.names() == ["wide"]
 
 

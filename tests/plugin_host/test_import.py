@@ -52,6 +52,14 @@ def test_importing_every_public_name_imports_no_built_in():
     assert not {name for name in imported if name.startswith("mono_quant.builtin")}
 
 
+def test_planning_imports_no_compiler():
+    imported = modules_after(
+        "from mono_quant import Quantizer\nfrom torch import nn\nQuantizer().plan(nn.Sequential(nn.Linear(4, 4)))"
+    )
+    assert "mono_quant.builtin.torch_compile" in imported
+    assert not imported & {"torch._dynamo", "torch._inductor", "torch.onnx", "onnx", "onnxruntime", "openvino"}
+
+
 def test_an_installed_plugin_is_imported_by_the_first_quantizer_only(site: Site):
     site.install("mono-quant-wide", observer("wide"))
     names = modules_after("from mono_quant import *", path=str(site.folder))

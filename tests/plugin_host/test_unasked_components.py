@@ -1,5 +1,6 @@
-"""Sources and kernels are tried without being named; what goes wrong in a third party's must not stop the others."""
+"""Sources, kernels and runtimes are tried unasked; what goes wrong in a third party's must not stop the others."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 from mono_quant import Batch, Quantizer, hookimpl
 from mono_quant.errors import (
     CalibrationError,
+    CompilationError,
     ConfigurationError,
     PluginConflictError,
     PluginError,
@@ -20,6 +22,7 @@ from mono_quant.errors import (
 from mono_quant.kernels.select import forget_measurements
 from mono_quant.plugin_api import Source, SourceSpec
 from mono_quant.revalidate import validate_file
+from mono_quant.runtimes import CompiledModel
 
 SOURCE = """
 from mono_quant import Batch, hookimpl
@@ -50,6 +53,25 @@ class TheKernel(ReferenceKernel):
 def mono_quant_kernels():
     return [KernelSpec(name="mine", summary="a test's kernel", factory={factory}, aliases=("own",))]
 """
+RUNTIME = """
+from mono_quant import hookimpl
+from mono_quant.plugin_api import Runtime, RuntimeSpec
+from torch import nn
+
+class TheRuntime(Runtime):
+    def __init__(self):
+        {made}
+    def supports(self, model):
+        {supports}
+    def compile(self, model, example):
+        {compiles}
+    def details(self, compiled):
+        {details}
+
+@hookimpl
+def mono_quant_runtimes():
+    return [RuntimeSpec(name="mine", summary="a test's runtime", factory={factory}, aliases=("own",))]
+"""
 RAISES = "raise ZeroDivisionError('on purpose')"
 REFUSES = "raise ValueError('on purpose')"
 NOWHERE = "'a_module_that_nobody_has:It'"
@@ -61,6 +83,17 @@ def source(accepts: str = "return True", *, made: str = "pass", options: str = "
 
 def kernel(*, made: str = "pass", factory: str = "TheKernel") -> str:
     return KERNEL.format(made=made, factory=factory)
+
+
+def runtime(
+    compiles: str = "return nn.Sequential(model)",
+    *,
+    made: str = "pass",
+    supports: str = "return super().supports(model)",
+    details: str = "return 'in words'",
+    factory: str = "TheRuntime",
+) -> str:
+    return RUNTIME.format(made=made, supports=supports, compiles=compiles, details=details, factory=factory)
 
 
 @pytest.fixture
@@ -245,6 +278,93 @@ def test_two_third_parties_that_claim_one_unasked_name_are_warned_of_and_left_ou
         site.install(f"mono-quant-{name}", code)
     with pytest.warns(PluginWarning, match=rf"{kind} '\w+' is claimed by one .* and two "):
         assert set(run(kernel="reference").values()) == {("reference",)}
+
+
+@pytest.fixture
+def compile_by(
+    model: nn.Module,
+    batches: list[torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., CompiledModel]:
+    """Quantize and compile, with no choice kept from another test, and none of the slow compilers."""
+    monkeypatch.setenv("MONO_QUANT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("MONO_QUANT_BLOCK_PLUGINS", "torch-compile")
+    return lambda name="auto": Quantizer(validators=(), kernel="reference").quantize(model, batches).compile(name)
+
+
+@pytest.mark.parametrize("name", ["mine", "own"])
+def test_a_runtime_of_a_third_party_runs_the_model_when_it_is_named(
+    site: Site, compile_by: Callable[..., CompiledModel], name: str
+):
+    site.install("mono-quant-mine", runtime())
+    compiled = compile_by(name)
+    assert (compiled.runtime, compiled.details) == (name, "in words")
+
+
+def test_a_runtime_of_a_third_party_is_measured_unasked(site: Site, compile_by: Callable[..., CompiledModel]):
+    site.install("mono-quant-mine", runtime())
+    assert {timing.runtime: timing.why_not for timing in compile_by().timings} == {"mine": "", "torch": ""}
+
+
+SICK_RUNTIMES = {
+    "that fails when it is asked": (runtime(supports=RAISES), "ZeroDivisionError: on purpose"),
+    "that answers with no Support": (runtime(supports="return False"), "AttributeError: 'bool' object has no"),
+    "that says no": (runtime(supports="return super().supports(model).no('it is tired')"), "here: it is tired"),
+    "that fails when it compiles": (runtime(RAISES), "ZeroDivisionError: on purpose"),
+    "that gives no module": (runtime("return model.forward"), "must give an nn.Module, got method"),
+    "that gives a module that fails": (runtime("return nn.Linear(5, 5)"), "failed in Linear.forward"),
+    "that gives other numbers": (runtime("return nn.Sequential(model, nn.Tanh())"), "does not give what the reference"),
+    "that gives other tensors": (runtime("return nn.Sequential(model, nn.Flatten(0))"), "the reference kernels give"),
+}
+
+sick_runtime = pytest.mark.parametrize(("code", "message"), SICK_RUNTIMES.values(), ids=SICK_RUNTIMES)
+
+
+@sick_runtime
+def test_a_runtime_that_fails_is_left_out_and_the_timings_say_why(
+    site: Site, compile_by: Callable[..., CompiledModel], code: str, message: str
+):
+    site.install("mono-quant-mine", code)
+    compiled = compile_by()
+    assert compiled.runtime == "torch"
+    assert re.search(message, {timing.runtime: timing.why_not for timing in compiled.timings}["mine"])
+
+
+@sick_runtime
+def test_a_runtime_that_fails_is_an_error_when_it_is_named(
+    site: Site, compile_by: Callable[..., CompiledModel], code: str, message: str
+):
+    site.install("mono-quant-mine", code)
+    with pytest.raises((CompilationError, CalibrationError), match=rf"(?s)runtime 'mine'.*{message}"):
+        compile_by("mine")
+
+
+def test_a_runtime_that_finds_no_words_runs_the_model(site: Site, compile_by: Callable[..., CompiledModel]):
+    site.install("mono-quant-mine", runtime(details=RAISES))
+    told = "details() raised ZeroDivisionError: on purpose"
+    assert compile_by("mine").details == told
+    assert {timing.runtime: timing.details for timing in compile_by().timings}["mine"] == told
+
+
+@pytest.mark.parametrize("code", [runtime(factory=NOWHERE), runtime(made=RAISES)], ids=["no import", "not made"])
+def test_a_runtime_of_a_third_party_that_cannot_be_made_is_left_out_with_a_warning(
+    site: Site, compile_by: Callable[..., CompiledModel], code: str
+):
+    site.install("mono-quant-mine", code)
+    with pytest.warns(PluginWarning, match=r"plugin mine \(mono-quant-mine 1\.0\) is not used: runtime 'mine': "):
+        assert compile_by().runtime == "torch"
+
+
+def test_a_runtime_that_needs_options_is_not_tried(site: Site, compile_by: Callable[..., CompiledModel]):
+    site.install("mono-quant-mine", runtime().replace("__init__(self)", "__init__(self, *, device)"))
+    assert [timing.runtime for timing in compile_by().timings] == ["torch"]
+
+
+@pytest.mark.parametrize("code", [runtime(factory=NOWHERE), runtime(made=RAISES)], ids=["no import", "not made"])
+def test_a_run_that_compiles_nothing_makes_no_runtime(site: Site, run: Callable[..., object], code: str):
+    site.install("mono-quant-mine", code)
+    assert set(run()) == {"0", "2"}
 
 
 WRITING_VALIDATOR = """

@@ -69,6 +69,7 @@ def test_a_run_with_built_ins_names_mono_quant_and_torch(versions: Callable[...,
         (again("validators", "size", "ValidatorSpec"), lambda name: {"validators": [name]}),
         (again("algorithms", "bn_fold", "AlgorithmSpec"), lambda name: {"algorithms": [name]}),
         (again("kernels", "reference", "KernelSpec"), lambda name: {"kernel": name}),
+        (again("runtimes", "torch_eager", "RuntimeSpec"), lambda name: {"runtime": name}),
     ],
     ids=[
         "scheme",
@@ -79,6 +80,7 @@ def test_a_run_with_built_ins_names_mono_quant_and_torch(versions: Callable[...,
         "validator",
         "algorithm",
         "kernel",
+        "runtime",
     ],
 )
 def test_a_component_that_is_named_counts_its_distribution_in(

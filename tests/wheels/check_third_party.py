@@ -24,6 +24,7 @@ OPTIONS = {
     "validator": "validators",
     "kernel": "kernel",
     "algorithm": "algorithms",
+    "runtime": "runtime",
 }
 """The option of a `Quantizer` that asks for a component of each kind; sources and formats are chosen by the data."""
 
@@ -32,9 +33,17 @@ import json, sys, torch, mono_quant
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
 data = [torch.randn(32, 16) ** 3 for _ in range(4)]
-result = mono_quant.Quantizer(**json.loads(sys.argv[1])).quantize(model, data)
+quantizer = mono_quant.Quantizer(**json.loads(sys.argv[1]))
+result = quantizer.quantize(model, data)
 tensors = {name: tensor.tolist() for name, tensor in result.model.state_dict().items()}
-print(json.dumps({"tensors": tensors, "versions": result.info.versions}))
+found = {"tensors": tensors, "versions": result.info.versions}
+if (wanted := quantizer.config.runtime).name != "auto":
+    _, runtime = quantizer.components.runtime(wanted)
+    found["why_not"] = runtime.supports(result.model).why_not
+    if not found["why_not"]:
+        compiled = result.compile()
+        found["ran"] = compiled.runtime, compiled(data[1]).shape == result.model(data[1]).shape
+print(json.dumps(found))
 """
 
 BROKEN = "mono-quant-broken-on-purpose"
@@ -88,6 +97,10 @@ def check(folder: Path, name: str, scratch: Path, *, is_quick: bool) -> None:
         if kind == "observer":
             differs = result["tensors"] != quantize({}, scratch)["tensors"]
             require(differs, f"Quantizer(**{option}) finds other ranges than the default observer")
+        if kind == "runtime" and result["why_not"]:
+            sys.stdout.write(f"skipped: {option['runtime']} runs no model here: {result['why_not']}\n")
+        elif kind == "runtime":
+            require(result["ran"] == [option["runtime"], True], f"result.compile() runs the model by {option}")
 
     tests = run("pytest", str(folder / "tests"), "-q", "-c", str(folder / "pyproject.toml"), cwd=scratch)
     require(tests.returncode == 0, f"its own tests pass\n{tests.stdout[-2000:]}")

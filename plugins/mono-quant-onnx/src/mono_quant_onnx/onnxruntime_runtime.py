@@ -1,0 +1,51 @@
+"""ONNX Runtime."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from mono_quant.plugin_api import Batch, Runtime, Support
+from mono_quant.runtimes import export_program
+from torch import Tensor, nn
+
+from mono_quant_onnx.graph import checked_file, to_onnx
+from mono_quant_onnx.onnx_module import OnnxModule
+from mono_quant_onnx.signature import Signature
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the CPU, from a graph with symbolic axes."""
+
+    def supports(self, model: nn.Module) -> Support:
+        """Where the package ``onnxruntime`` is installed."""
+        del model
+        return Support() if find_spec("onnxruntime") else Support.no("pip install onnxruntime")
+
+    def compile(self, model: nn.Module, example: Batch) -> nn.Module:
+        """Exported, checked, and optimized by a session."""
+        program = export_program(model, example)
+        signature = Signature(program)
+        return _Session(signature, to_onnx(program, sums_integers=True))
+
+
+class _Session(OnnxModule):
+    def __init__(self, signature: Signature, model: ir.Model) -> None:
+        super().__init__(signature, model.graph)
+        import onnxruntime  # noqa: PLC0415 - it may not be installed
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        with tempfile.TemporaryDirectory(prefix="mono_quant-") as folder:
+            path = checked_file(model, Path(folder))
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        given: dict[str, Any] = {name: tensor.numpy() for name, tensor in inputs.items()}
+        return [torch.from_numpy(output) for output in self._session.run(None, given)]
