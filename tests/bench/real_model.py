@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mono_quant import Quantizer
-from mono_quant.core.latency import alternate
+from mono_quant.core.latency import take_turns
 from mono_quant.modules import QuantizedModule
 from tests.real_models import ModelInput, run
 from tests.real_models.outcome import file_mb, output_sqnr_db
@@ -45,7 +45,9 @@ def _latency(model: nn.Module, quantized: nn.Module, example: ModelInput) -> dic
     for module in quantized.modules():
         if isinstance(module, QuantizedModule):
             module.repack()
-    before, after = alternate(lambda one: run(model, one), lambda one: run(quantized, one), lambda: example, budget_s=5)
+    before, after = take_turns(
+        [lambda one: run(model, one), lambda one: run(quantized, one)], lambda: example, budget_s=5
+    )
     kernels = Counter(name for m in quantized.modules() if isinstance(m, QuantizedModule) for name in m.kernels_in_use)
     return {"float_ms": before, "int8_ms": after, "ratio": before / after, "kernels": dict(kernels)}
 

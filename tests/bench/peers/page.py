@@ -25,8 +25,9 @@ anyone can run again; `nox -s bench_peers -- --help` says how to measure a part 
 - *Memory* is the most that the process had resident, over what it had needed to run float; the library itself and
   quantization are in it. *File* is what has to be shipped. Both are in MB of 2^20 bytes.
 - *Quantize* takes in export and calibration with 32 samples, or four batches. The *first call* compiles, for some.
-- `ours-…-compile` and `float-compile` are under `torch.compile`. Every peer gets inputs of one shape, and may fix it.
-  OpenVINO computes in bfloat16 what is not quantized, where the CPU has it."""
+- `ours-…` is eager; `ours-…-compile` and `float-compile` are under `torch.compile`; `ours-…-onnxruntime` and
+  `ours-…-openvino` are our [runtimes](../how-to/run-faster.md), with the same codes and scales. Every peer gets inputs
+  of one shape, and may fix it. OpenVINO computes in bfloat16 what is not quantized, where the CPU has it."""
 
 _LIMITED = """\
 torch's kernels, and the code that its Inductor writes, limited to AVX2 without VNNI by `ONEDNN_MAX_CPU_ISA=AVX2`,

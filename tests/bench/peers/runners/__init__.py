@@ -20,6 +20,17 @@ def _ours(scheme: str, how: str) -> Peer:
     return Peer(f"ours-{scheme}{how}", f"ours{how.replace('-', '_')}", _OURS[scheme], options={"scheme": scheme})
 
 
+def _by_runtime(scheme: str, runtime: str) -> Peer:
+    return Peer(
+        f"ours-{scheme}-{runtime}",
+        "ours_runtime",
+        _OURS[scheme],
+        ("mono-quant-onnx", runtime),
+        {"scheme": scheme, "runtime": runtime},
+        _ONNX_LIMIT if runtime == "onnxruntime" else "",
+    )
+
+
 def _onnxruntime(kind: str) -> Peer:
     needs = ("onnxruntime", "onnx", "onnxscript")
     return Peer(f"onnxruntime-{kind}", f"onnxruntime_{kind}", _EVERY, needs, why_not_limited=_ONNX_LIMIT)
@@ -29,6 +40,7 @@ PEERS = (
     Peer("float-eager", "float_eager", _EVERY),
     Peer("float-compile", "float_compile", _EVERY),
     *(_ours(scheme, how) for scheme in _OURS for how in ("", "-compile")),
+    *(_by_runtime(scheme, runtime) for scheme in _OURS for runtime in ("onnxruntime", "openvino")),
     Peer("torch-ao-static", "torch_ao_static", _EVERY),
     Peer("torch-ao-dynamic", "torch_ao_dynamic", (*_TRANSFORMERS, "mlp")),
     Peer("torchao-pt2e", "torchao_pt2e", _EVERY, ("torchao",)),
