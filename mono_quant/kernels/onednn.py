@@ -9,6 +9,7 @@ from torch import Tensor
 from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensors import CHANNELS_LAST
+from mono_quant.kernels.packed_by_shape import PackedByShape
 from mono_quant.kernels.probe import failure, misfit, overflow, pairs_int16, quantized
 from mono_quant.kernels.saturation import worst_conv, worst_linear
 from mono_quant.plugin_api.activation import Activation
@@ -63,25 +64,26 @@ class _Linear(FusedRun):
 
     def __init__(self, op: QuantizedOp) -> None:
         super().__init__(op)
-        weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)  # it takes no notice of strides
-        self._packed = (weight, *_numbers(op))
+        self._weight = PackedByShape(op.weight, _packed_matrix)
+        self._numbers = _numbers(op)
         self._run = torch.ops.onednn.qlinear_pointwise.default
 
     def fused(
         self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
     ) -> Tensor:
-        y: Tensor = self._run(codes, *self.input, *self._packed, *_given_as(output), *_post_op(activation))
+        layer = (self._weight.for_input(codes.shape), *self._numbers)
+        y: Tensor = self._run(codes, *self.input, *layer, *_given_as(output), *_post_op(activation))
         return y
 
 
 def _dynamic_linear(op: QuantizedOp) -> Callable[[Tensor], Tensor]:
-    weight = torch.ops.onednn.qlinear_prepack(op.weight.contiguous(), None)
-    packed = (weight, *_numbers(op))
+    weight, numbers = PackedByShape(op.weight, _packed_matrix), _numbers(op)
     run = torch.ops.onednn.qlinear_pointwise.default
 
     def linear(x: Tensor) -> Tensor:
         qparams = op.input_qparams(x)
-        y: Tensor = run(quantize(x, *qparams, UINT8), *qparams, *packed, *_given_as(None), *_post_op(None))
+        layer = (weight.for_input(x.shape), *numbers)
+        y: Tensor = run(quantize(x, *qparams, UINT8), *qparams, *layer, *_given_as(None), *_post_op(None))
         return y
 
     return linear
@@ -93,8 +95,14 @@ class _Conv(FusedRun):
         self.activations = _OF_CONVOLUTIONS.get(op.kind, frozenset())
         self._layout = CHANNELS_LAST.get(op.weight.ndim, torch.contiguous_format)
         geometry = (op.stride, op.padding, op.dilation, op.groups)
-        weight = torch.ops.onednn.qconv_prepack(op.weight, op.weight_scale, *self.input, *geometry, None)
-        self._packed = (weight, *_numbers(op), *geometry)
+        numbers = _numbers(op)
+        self._layer = (*numbers, *geometry)
+
+        def pack(weight: Tensor, shape: list[int] | None) -> Tensor:
+            packed: Tensor = torch.ops.onednn.qconv_prepack(weight, numbers[0], *self.input, *geometry, shape)
+            return packed
+
+        self._weight = PackedByShape(op.weight, pack)
         self._kernel_size = list(op.weight.shape[2:])
         self._run = torch.ops.onednn.qconv_pointwise.default
 
@@ -105,7 +113,8 @@ class _Conv(FusedRun):
         self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
     ) -> Tensor:
         codes = codes.contiguous(memory_format=self._layout)
-        y: Tensor = self._run(codes, *self.input, *self._packed, *_given_as(output), *_post_op(activation))
+        layer = (self._weight.for_input(codes.shape), *self._layer)
+        y: Tensor = self._run(codes, *self.input, *layer, *_given_as(output), *_post_op(activation))
         if not y.numel():  # oneDNN gives an empty result of any shape where the float layer raises
             raise RuntimeError(f"an input of {list(codes.shape)} is smaller than the kernel {self._kernel_size}")
         return y
@@ -126,6 +135,11 @@ class _Column(FusedRun):
         self, codes: Tensor, activation: Activation | None = None, output: tuple[float, int] | None = None
     ) -> Tensor:
         return self._row.fused(codes.transpose(2, 3), activation, output).transpose(2, 3)
+
+
+def _packed_matrix(weight: Tensor, shape: list[int] | None) -> Tensor:
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight.contiguous(), shape)  # it takes no notice of strides
+    return packed
 
 
 def _numbers(op: QuantizedOp) -> tuple[Tensor, Tensor, Tensor | None]:
