@@ -64,7 +64,7 @@ def time_models(
             quantized, example, runtimes, beside={FLOAT: model}, budget_s=budget_s
         )
         if versions is not None:
-            remember_comparison(quantized, example, versions, measured)
+            remember_comparison(quantized, example, runtimes, versions, measured)
         timings += [_of_size(size, one, of_float.ms) for one in (of_float, *measured)]
     return timings
 

@@ -202,16 +202,19 @@ class Quantizer:
         number of threads, and not measured again for the same.
 
         Args:
-            model: of `quantize` or `load`.
+            model: of `quantize` or `load`, in eval mode.
             example: a batch, as the items of calibration data are.
             runtime: a name, or a mapping of it and options, in place of the configuration's; ``"auto"`` for the
                 fastest on the example.
 
         Raises:
             CompilationError: when it cannot run the model, or gives something else.
+            ConfigurationError: when the model is in train mode.
             UnknownPluginError: when nothing has that name.
             CalibrationError: when the example is none, or the model does not run on it.
         """
+        if any(module.training for module in model.modules()):
+            raise ConfigurationError("a compiled model is for inference: call model.eval() first")
         wanted = self.config.runtime if runtime is None else Component.of(runtime)
         batch = self.components.batch_of(example)
         if wanted.name != "auto":

@@ -184,7 +184,7 @@ class Components:
     @property
     def runtime_versions(self) -> dict[str, str]:
         """Of mono_quant, torch and the distributions that give the runtimes: name → version."""
-        providers = (self.manager.runtimes.get(name).provider for name in self.manager.runtimes.names())
+        providers = (self.manager.runtimes.get(name).provider for name, _ in self.runtimes)
         given = {provider.distribution: provider.version for provider in providers if provider.distribution}
         return {**given, "mono-quant": __version__, "torch": torch.__version__}
 

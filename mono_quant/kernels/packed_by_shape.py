@@ -20,7 +20,8 @@ class PackedByShape:
     call, which can take longer than the layer.
 
     Args:
-        weight: kept, not copied: packed for a further shape as long as nothing writes into it.
+        weight: kept, not copied: packed for a further shape as long as nothing writes into it. Of what torch does not
+            tell of, as writes through ``.data``, `mono_quant.modules.KernelModule.repack` has to be told.
         pack: weight, and the shape of an input or None for any → the packed weight.
     """
 
@@ -38,7 +39,7 @@ class PackedByShape:
         return self._packed(shape) if packed is None else packed
 
     def _packed(self, shape: torch.Size) -> Tensor:
-        if not self._left or versions([self._weight]) != self._version:
+        if self._left <= 0 or versions([self._weight]) != self._version:
             return self._last
         self._left -= 1
         self._last = packed = self._pack(self._weight, [*shape])

@@ -1,7 +1,7 @@
 """Quantized layers as operators that a translator can read: `mono_quant.runtimes.export_program`.
 
 While a model is recorded, ``torch.export`` finds in each quantized layer the operator `int8_layer` of
-`mono_quant.modules.compiled` and the two of this file, with the stored codes, scales and zero points as their
+`mono_quant.modules.compiled` and the three of this file, with the stored codes, scales and zero points as their
 arguments, where it finds plain float operations otherwise.
 """
 

@@ -45,6 +45,13 @@ class Runtime(ABC):
             MonoQuantError: when it cannot run the model, naming what it does not know.
         """
 
+    def versions(self) -> dict[str, str]:
+        """What it runs on besides its own distribution: package → version. With others, a measurement is made again.
+
+        It is asked for only where `supports` says yes.
+        """
+        return {}
+
     def details(self, compiled: nn.Module) -> str:
         """What users may want to know of a model that it compiled, in a few words: precision, kernels; or nothing."""
         del compiled

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mono_quant.calibration.runner import call, evaluating
+from mono_quant.calibration.runner import evaluating
 from mono_quant.calibration.state import restoring
 from mono_quant.core.sqnr import sum_sqnr_db, without_common_infinities
 from mono_quant.core.surgery import copy_with
@@ -51,8 +51,7 @@ class Reference:
             who: for the message: ``"runtime 'mine'"``.
 
         Raises:
-            CompilationError: when it does not agree.
-            CalibrationError: when it does not run on the batch.
+            CompilationError: when it does not agree, or does not run.
         """
         is_itself = compiled is self._model
         actual = run_once(compiled, self._example) if is_itself else _run(compiled, self._example, who)
@@ -89,9 +88,12 @@ def on_reference_kernels(model: nn.Module) -> nn.Module:
 
 def _run(compiled: nn.Module, example: Batch, who: str) -> list[Tensor]:
     """The tensors of its output; not inside a mode that sees each operation, which would keep compilers away."""
-    with evaluating(compiled=[compiled]), restoring(compiled), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return list(iter_tensors(call(compiled, example.clone(), f"a batch given to {who}")))
+    try:
+        with evaluating(compiled=[compiled]), restoring(compiled), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return list(iter_tensors(compiled(*example.clone().args, **example.clone().kwargs)))
+    except Exception as error:  # a third party's code can raise anything
+        raise CompilationError(f"{who} does not run the example: {type(error).__name__}: {error}") from error
 
 
 def _sqnr_db(expected: list[Tensor], actual: list[Tensor]) -> float:

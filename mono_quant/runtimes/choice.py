@@ -39,7 +39,7 @@ def fastest(
     Raises:
         CompilationError: when none runs the model.
     """
-    key = question(model, example, versions)
+    key = question(model, example, runtimes, versions)
     known, by_name = recall(key), dict(runtimes)
     name = _fastest(known)
     if name in by_name:
@@ -60,10 +60,14 @@ def fastest(
 
 
 def remember_comparison(
-    model: nn.Module, example: Batch, versions: Mapping[str, str], timings: Sequence[RuntimeTiming]
+    model: nn.Module,
+    example: Batch,
+    runtimes: Sequence[NamedRuntime],
+    versions: Mapping[str, str],
+    timings: Sequence[RuntimeTiming],
 ) -> None:
     """Keep what `compare_runtimes` measured of all runtimes there are, for `fastest`."""
-    remember(question(model, example, versions), timings)
+    remember(question(model, example, runtimes, versions), timings)
 
 
 def _fastest(timings: Sequence[RuntimeTiming]) -> str:

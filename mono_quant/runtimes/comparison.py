@@ -1,6 +1,7 @@
 """Runtimes beside each other: compiled, compared with the reference kernels, timed in turn."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -8,7 +9,7 @@ import attrs
 from torch import nn
 
 from mono_quant.calibration.timing import time_in_turns
-from mono_quant.errors import CompilationError, MonoQuantError
+from mono_quant.errors import CompilationError, ConfigurationError, MonoQuantError
 from mono_quant.plugin_api.runtime import Runtime
 from mono_quant.plugin_api.source import Batch
 from mono_quant.runtimes.agreement import Reference
@@ -31,6 +32,7 @@ class RuntimeTiming:
         compile_s: seconds until the first batch had run.
         details: in its own words, as the precision of floats.
         why_not: why it does not run the model.
+        was_tried: whether there was time to.
     """
 
     runtime: str
@@ -39,6 +41,7 @@ class RuntimeTiming:
     compile_s: float | None = None
     details: str = ""
     why_not: str = ""
+    was_tried: bool = True
 
 
 def compile_by(
@@ -78,16 +81,23 @@ def compare_runtimes(
         beside: other models to time in the same turns, by name.
         budget_s: seconds after which no further runtime is begun, and about which the turns take at most a tenth.
 
+    Raises:
+        ConfigurationError: when two have the same name.
+
     Returns:
         One record for each runtime and each model beside, in their order, and what was compiled, by name.
     """
+    names = Counter([*(beside or {}), *(name for name, _ in runtimes)])
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigurationError(f"{', '.join(map(repr, twice))} is given twice: compare them in two runs")
     end = time.perf_counter() + budget_s
     reference = Reference(model, example)
     compiled: dict[str, nn.Module] = {}
     found: dict[str, RuntimeTiming] = {name: RuntimeTiming(runtime=name) for name in beside or {}}
     for name, runtime in sorted(runtimes, key=lambda named: named[1].is_slow_to_compile):
         if compiled and time.perf_counter() > end:
-            found[name] = RuntimeTiming(runtime=name, why_not=f"not tried within {budget_s:.0f} s")
+            why_not = f"not tried within {budget_s:.0f} s"
+            found[name] = RuntimeTiming(runtime=name, why_not=why_not, was_tried=False)
             continue
         start = time.perf_counter()
         try:

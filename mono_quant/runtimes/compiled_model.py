@@ -29,8 +29,7 @@ class CompiledModel(nn.Module):
         self.runtime = runtime
         self.details = details
         self.timings = tuple(timings)
-        for module in self.modules():
-            module.training = False  # not by eval(), which raises in a module that torch.export made
+        self.training = False  # of this module alone: those inside may be the user's, or know no modes
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the model is called
         """As the model."""

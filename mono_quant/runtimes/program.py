@@ -22,9 +22,9 @@ __all__ = ["export_program"]
 def export_program(model: nn.Module, example: Batch) -> ExportedProgram:
     """A quantized model as ``torch.export`` sees it, its quantized layers as operators of the namespace ``mono_quant``.
 
-    ``quantize``, ``int8_layer`` and ``dequantize_weight`` have the stored codes, scales and zero points as arguments;
-    docs/reference/operators.md gives their arithmetic. Everything else is ATen. Axes are symbolic as far as the model
-    allows, all of them if it can be; a model that looks at the size of an axis fixes it.
+    ``quantize``, ``int8_layer``, ``dequantize_weight`` and ``dequantize_rows`` have the stored codes, scales and zero
+    points as arguments; docs/reference/operators.md gives their arithmetic. Everything else is ATen. Axes are symbolic
+    as far as the model allows, all of them if it can be; a model that looks at the size of an axis fixes it.
 
     Args:
         model: run in eval mode; afterwards it is as it was.
@@ -33,7 +33,7 @@ def export_program(model: nn.Module, example: Batch) -> ExportedProgram:
     Raises:
         CompilationError: when torch cannot export the model, as where its code depends on the values of tensors.
     """
-    failures: list[str] = []
+    last: Exception | None = None
     with evaluating(model), restoring(model), recording():
         for batch, is_symbolic in _attempts(example):
             args, kwargs = batch.args, dict(batch.kwargs)
@@ -47,11 +47,11 @@ def export_program(model: nn.Module, example: Batch) -> ExportedProgram:
                     model, args, kwargs, dynamic_shapes=shapes.dynamic_shapes(model, args, kwargs), strict=False
                 )
             except Exception as error:  # noqa: BLE001 - any model, and torch's own many kinds
-                failures.append(f"{type(error).__name__}: {_first_line(error)}")
+                last = error
     raise CompilationError(
-        f"{type(model).__name__} cannot be exported by torch.export, called with {describe(example)}: {failures[-1]}. "
-        "The runtimes 'torch' and 'torch-compile' need no export"
-    )
+        f"{type(model).__name__} cannot be exported by torch.export, called with {describe(example)}: "
+        f"{_in_a_line(last)}. The runtimes 'torch' and 'torch-compile' need no export"
+    ) from last
 
 
 def _attempts(example: Batch) -> Iterator[tuple[Batch, Callable[[int], bool]]]:
@@ -65,5 +65,6 @@ def _attempts(example: Batch) -> Iterator[tuple[Batch, Callable[[int], bool]]]:
     yield example.clone(), lambda _: False
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "no message")
+def _in_a_line(error: Exception | None) -> str:
+    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    return f"{type(error).__name__}: {line}"

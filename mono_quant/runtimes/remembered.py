@@ -10,15 +10,16 @@ from pathlib import Path
 
 import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mono_quant._atomic import replacing
 from mono_quant._user_line import level_of_the_user
 from mono_quant.calibration.data import describe
 from mono_quant.errors import ArtifactError, QuantizationWarning
 from mono_quant.modules import QuantizedModule
+from mono_quant.plugin_api.runtime import Runtime
 from mono_quant.plugin_api.source import Batch
-from mono_quant.runtimes.comparison import RuntimeTiming
+from mono_quant.runtimes.comparison import NamedRuntime, RuntimeTiming
 
 __all__ = ["question", "recall", "remember"]
 
@@ -26,37 +27,44 @@ _FOLDER = "MONO_QUANT_CACHE"
 """The environment variable with the folder to use in place of the user's cache."""
 
 
-def question(model: nn.Module, example: Batch, versions: Mapping[str, str]) -> str:
+def question(model: nn.Module, example: Batch, runtimes: Sequence[NamedRuntime], versions: Mapping[str, str]) -> str:
     """What the answer depends on, as a hexadecimal hash: the machine, the threads, the model and the batch's shapes.
 
-    Of the model it is the classes, the shapes and how weights are stored; not the values.
+    Of the model it is the classes, the shapes, how weights and inputs are quantized and the kernels to choose from; not
+    the values. Of a runtime it is why it cannot run the model, or the versions of what it runs on.
 
     Args:
         model: quantized.
         example: a batch.
+        runtimes: to choose from.
         versions: of mono_quant, torch and who gives the runtimes.
     """
-    layers = [(name, type(module).__name__, _stored(module)) for name, module in model.named_modules()]
-    tensors = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in model.state_dict().items()]
-    return _hash([_machine(), dict(versions), layers, tensors, describe(example)])
+    layers = [(name, type(module).__name__, _how(module)) for name, module in model.named_modules()]
+    state = model.state_dict().items()
+    tensors = [(name, str(one.dtype), list(one.shape)) for name, one in state if isinstance(one, Tensor)]
+    asked = [(name, _asked(runtime, model)) for name, runtime in sorted(runtimes, key=lambda named: named[0])]
+    return _hash([_machine(), dict(versions), asked, layers, tensors, describe(example)])
 
 
 def recall(key: str) -> list[RuntimeTiming]:
     """What was measured for a question, the runtimes in their order; nothing when it was not, or cannot be read."""
     try:
-        return [RuntimeTiming(**timing) for timing in json.loads(_file(key).read_bytes())]
-    except (OSError, ValueError, TypeError):
+        timings = [RuntimeTiming(**timing) for timing in json.loads(_file(key).read_bytes())]
+    except (OSError, ValueError, TypeError, RuntimeError):  # the last where there is no home
         return []
+    return timings if all(isinstance(timing.ms, float | None) for timing in timings) else []
 
 
 def remember(key: str, timings: Sequence[RuntimeTiming]) -> None:
-    """Keep what was measured; where that cannot be written, it is measured again next time."""
-    path = _file(key)
+    """Keep what was measured, once all were; where that cannot be written, it is measured again next time."""
+    if not all(timing.was_tried for timing in timings):
+        return
     try:
+        path = _file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps([attrs.asdict(timing) for timing in timings]), encoding="utf-8")
-    except (OSError, ArtifactError) as error:
+    except (OSError, ArtifactError, RuntimeError) as error:
         text = f"the choice of a runtime cannot be kept for the next time: {error}"
         warnings.warn(text, QuantizationWarning, stacklevel=level_of_the_user())
 
@@ -85,10 +93,22 @@ def _cpu() -> list[str]:
     return sorted({line for line in lines if line.startswith(wanted)})
 
 
-def _stored(module: nn.Module) -> list[str]:
+def _asked(runtime: Runtime, model: nn.Module) -> object:
+    try:
+        return runtime.supports(model).why_not or runtime.versions()
+    except Exception as error:  # noqa: BLE001 - a third party's code can raise anything
+        return f"{type(error).__name__}: {error}"
+
+
+def _how(module: nn.Module) -> list[object]:
+    """How a quantized layer computes: its weights, its input, and the kernels that it may take."""
     if not isinstance(module, QuantizedModule):
         return []
-    return [f"{name} {spec} {spec.shape}" for name, spec in module.weight_specs.items()]
+    weights = [f"{name} {spec} {spec.shape}" for name, spec in module.weight_specs.items()]
+    own = vars(module)
+    engines = [*([own["engine"]] if "engine" in own else []), *own.get("engines", {}).values()]
+    kernels = [(engine.wanted, [name for name, _ in engine.kernels]) for engine in engines]
+    return [weights, str(own.get("input_spec")), own.get("handover"), kernels]
 
 
 def _hash(value: object) -> str:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant import Batch, Quantizer
-from mono_quant.errors import CompilationError, QuantizationWarning
+from mono_quant.errors import CompilationError, ConfigurationError, QuantizationWarning
 from mono_quant.plugin_api import Runtime, Support
-from mono_quant.runtimes import compare_runtimes, fastest
+from mono_quant.runtimes import compare_runtimes, compile_model, fastest, remember_comparison
+from mono_quant.runtimes.remembered import question
 from mono_quant.testing.models import batches, small_net
 
 EXAMPLE = Batch((batches()[0],))
@@ -178,3 +179,68 @@ def test_those_that_take_long_to_compile_come_last(quantized: nn.Module):
 
     timings, _ = compare_runtimes(quantized, EXAMPLE, [("a", Late(0.0)), ("b", Sleeping(0.0))], budget_s=0)
     assert [timing.runtime for timing in timings] == ["b", "a"]
+
+
+class FailsLater(Runtime):
+    """Compiles at the first call, which fails."""
+
+    def compile(self, *_: object) -> nn.Module:
+        class NoCompiler(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                raise OSError(f"no compiler for {tuple(x.shape)}")
+
+        return NoCompiler()
+
+
+def test_a_winner_that_fails_at_its_first_call_is_measured_away_too(quantized: nn.Module):
+    fastest(quantized, EXAMPLE, [("slow", Sleeping(0.01)), ("fast", Sleeping(0.0))], VERSIONS)
+    compiled = fastest(quantized, EXAMPLE, [("slow", Sleeping(0.01)), ("fast", FailsLater())], VERSIONS)
+    assert compiled.runtime == "slow"
+    with pytest.raises(CompilationError, match=r"runtime 'fast' does not run the example: OSError: no compiler"):
+        compile_model(quantized, EXAMPLE, ("fast", FailsLater()))
+
+
+def test_what_a_runtime_runs_on_belongs_to_the_question(quantized: nn.Module):
+    class Versioned(Sleeping):
+        version = "1"
+
+        def versions(self) -> dict[str, str]:
+            return {"engine": self.version}
+
+    slow, installed = Sleeping(0.01), Versioned(0.0, "pip install it")
+    assert fastest(quantized, EXAMPLE, [("slow", slow), ("fast", installed)], VERSIONS).runtime == "slow"
+    installed.why_not = ""
+    assert fastest(quantized, EXAMPLE, [("slow", slow), ("fast", installed)], VERSIONS).runtime == "fast"
+    installed.version = "2"
+    fastest(quantized, EXAMPLE, [("slow", slow), ("fast", installed)], VERSIONS)
+    assert slow.compiled == 3
+
+
+def test_kernels_to_choose_from_belong_to_the_question():
+    models = [
+        Quantizer(validators=(), kernel=kernel, show_progress=False).quantize(small_net(), batches()).model
+        for kernel in ("auto", "reference")
+    ]
+    assert len({question(model, EXAMPLE, [], VERSIONS) for model in models}) == 2
+
+
+def test_a_measurement_that_had_not_the_time_for_all_is_not_kept(quantized: nn.Module, cache: Path):
+    timings, _ = compare_runtimes(quantized, EXAMPLE, [("a", Sleeping(0.0)), ("b", Sleeping(0.0))], budget_s=0)
+    remember_comparison(quantized, EXAMPLE, [], VERSIONS, timings)
+    assert not [*cache.rglob("*.json")]
+
+
+def test_one_name_is_measured_once(quantized: nn.Module):
+    with pytest.raises(ConfigurationError, match="'a' is given twice"):
+        compare_runtimes(quantized, EXAMPLE, [("a", Sleeping(0.0)), ("a", Sleeping(0.1))])
+
+
+def test_without_a_home_nothing_is_kept(quantized: nn.Module, monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for variable in ("MONO_QUANT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.warns(QuantizationWarning, match="cannot be kept"):
+        assert fastest(quantized, EXAMPLE, [("only", Sleeping(0.0))], VERSIONS).runtime == "only"

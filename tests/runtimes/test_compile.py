@@ -123,3 +123,10 @@ def test_the_example_of_a_result_is_a_copy(quantizer: Quantizer):
     result = quantizer.quantize(small_net(), data)
     data[0].fill_(torch.nan)
     assert result.compile("mine").runtime == "mine"
+
+
+def test_a_model_in_train_mode_is_refused(quantizer: Quantizer):
+    result = quantizer.quantize(small_net(), batches())
+    result.model.head.train()
+    with pytest.raises(ConfigurationError, match=r"call model.eval\(\) first"):
+        result.compile("mine")

@@ -44,5 +44,6 @@ def test_a_compiled_model_stays_as_it_is_when_it_is_told_to_train(runtime: str):
     compiled = result.compile(runtime)
     assert compiled.eval() is compiled
     assert compiled.train() is compiled
-    assert not any(module.training for module in compiled.modules())
-    assert not any(module.training for module in nn.Sequential(compiled).train()[0].modules())
+    assert not compiled.training
+    assert not nn.Sequential(compiled).train()[0].training
+    assert not any(module.training for module in result.model.modules())

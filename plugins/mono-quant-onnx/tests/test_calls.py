@@ -110,3 +110,32 @@ def test_openvino_keeps_as_many_shapes_as_it_says():
     for rows in (1, 2, 3, 4, 5, 6, 1):
         assert compiled(torch.randn(rows, 6)).shape == (rows, 4)
     assert len(compiled._compiled) == 4
+
+
+class Writes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 4)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x) * self.calls
+
+
+def test_a_model_that_writes_into_itself_is_refused(runtime):
+    model = Quantizer(validators=()).quantize(Writes().eval(), [torch.randn(5, 6)]).model
+    with pytest.raises(CompilationError, match="forward writes into 'calls'"):
+        runtime.compile(model, Batch((torch.randn(5, 6),)))
+
+
+def test_a_channel_without_weights_keeps_its_bias(runtime):
+    layer = nn.Linear(6, 4)
+    with torch.no_grad():
+        layer.weight[1] = 0
+        layer.bias[:] = torch.tensor([0.1, 5.0, -3.0, 0.0])
+    model = Quantizer(validators=()).quantize(nn.Sequential(layer).eval(), [torch.randn(5, 6)]).model
+    x = torch.randn(5, 6)
+    y = runtime.compile(model, Batch((x,)))(x)
+    torch.testing.assert_close(y, model(x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(y[:, 1], torch.full((5,), 5.0))

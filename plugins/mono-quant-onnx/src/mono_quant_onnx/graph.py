@@ -31,6 +31,7 @@ def to_onnx(program: ExportedProgram, *, sums_integers: bool = False) -> ir.Mode
     Raises:
         CompilationError: when ``torch.onnx`` does not know one of its operators, or ONNX has no such type.
     """
+    _refuse_mutations(program)
     with _quiet(), torch.no_grad():
         try:
             exported = torch.onnx.export(
@@ -50,6 +51,14 @@ def to_onnx(program: ExportedProgram, *, sums_integers: bool = False) -> ir.Mode
     lower(model, sums_integers=sums_integers)
     model.producer_name = "mono_quant"
     return model
+
+
+def _refuse_mutations(program: ExportedProgram) -> None:
+    """Refuse a model that writes into its buffers or inputs: a graph does not."""
+    outputs = program.run_decompositions({}).graph_signature.output_specs
+    written = [spec.target or spec.arg.name for spec in outputs if spec.kind.name.endswith("_MUTATION")]
+    if written:
+        raise CompilationError(f"forward writes into {', '.join(map(repr, written))}, which a graph of ONNX cannot do")
 
 
 def _innermost(error: BaseException) -> str:

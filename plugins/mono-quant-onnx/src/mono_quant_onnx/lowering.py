@@ -1,7 +1,7 @@
 """From our operators to standard ONNX: QuantizeLinear, DequantizeLinear, and the float operator between them.
 
 Readers know this form (QDQ) and put an integer kernel in place of ``DequantizeLinear → operator``. The codes, scales
-and zero points are those that are stored, bit for bit; but the bias of a layer becomes int32 codes in steps of
+and zero points are those that are stored, bit for bit; but the bias of a layer can become int32 codes in steps of
 ``input_scale · weight_scale``, the unit that its sums have, as readers want it.
 """
 
@@ -23,6 +23,7 @@ __all__ = ["lower"]
 _WHOLE_UNITS = (np.float32(1), np.uint8(128))
 """Scale and zero point of codes that come without: rows in units of their own scales."""
 _INT32 = np.iinfo(np.int32)
+_SMALLEST_STEP = np.finfo(np.float32).tiny
 _MATRIX = 2
 
 
@@ -97,9 +98,11 @@ def _linear(
     matrix = _dequantized(weight.transposed(), builder)
     if bias is None:
         return builder.op("MatMul", x, matrix)
-    if input_scale is None or x.shape is None or len(x.shape) != _MATRIX:
+    is_matrix = x.shape is not None and len(x.shape) == _MATRIX
+    in_steps = _bias_in_steps(bias, input_scale, weight.scale, builder) if is_matrix else None
+    if in_steps is None:
         return builder.op("Add", builder.op("MatMul", x, matrix), *builder.constants(bias.astype(np.float32)))
-    return builder.op("Gemm", x, matrix, _dequantized_bias(bias, input_scale, weight.scale, builder))
+    return builder.op("Gemm", x, matrix, in_steps)
 
 
 def _conv(  # noqa: PLR0917 - a convolution
@@ -110,18 +113,16 @@ def _conv(  # noqa: PLR0917 - a convolution
     node: ir.Node,
     builder: Builder,
 ) -> ir.Value:
-    inputs = [x, _dequantized(weight, builder)]
+    biases: list[ir.Value] = []
     if bias is not None:
-        is_static = input_scale is not None
-        inputs += (
-            [_dequantized_bias(bias, input_scale, weight.scale, builder)]
-            if is_static
-            else builder.constants(bias.astype(np.float32))
-        )
+        in_steps = _bias_in_steps(bias, input_scale, weight.scale, builder)
+        biases = builder.constants(bias.astype(np.float32)) if in_steps is None else [in_steps]
     padding = _integers(node, "padding")
     return builder.op(
         "Conv",
-        *inputs,
+        x,
+        _dequantized(weight, builder),
+        *biases,
         strides=_integers(node, "stride"),
         pads=[*padding, *padding],
         dilations=_integers(node, "dilation"),
@@ -129,10 +130,20 @@ def _conv(  # noqa: PLR0917 - a convolution
     )
 
 
-def _dequantized_bias(bias: Array, input_scale: Array, weight_scale: Array, builder: Builder) -> ir.Value:
+def _bias_in_steps(bias: Array, input_scale: Array | None, weight_scale: Array, builder: Builder) -> ir.Value | None:
+    """A bias as int32 codes; None where the input has no scale for all times, or the codes would not fit.
+
+    So it is where a channel has no weights but zeros: its scale is the smallest that there is.
+    """
+    if input_scale is None:
+        return None
     scale = (input_scale * weight_scale).astype(np.float32)
-    codes = np.rint(bias.astype(np.float64) / scale.astype(np.float64)).clip(_INT32.min, _INT32.max).astype(np.int32)
-    constants = builder.constants(codes, scale, np.zeros(len(codes), np.int32))
+    if (scale < _SMALLEST_STEP).any():
+        return None
+    steps = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    if (np.abs(steps) > _INT32.max).any():
+        return None
+    constants = builder.constants(steps.astype(np.int32), scale, np.zeros(len(scale), np.int32))
     return builder.op("DequantizeLinear", *constants, axis=0)
 
 
@@ -151,12 +162,12 @@ def _dequantize_rows(node: ir.Node, builder: Builder) -> ir.Value:
     codes = stored.codes.astype(np.int8) if stored.codes.dtype == ml_dtypes.int4 else stored.codes
     rows = builder.op("Cast", _gathered(codes, indices, builder), to=ir.DataType.FLOAT)
     if stored.block_size is not None:
-        rows = builder.op("Reshape", rows, *builder.constants(np.array([0, spec.groups, spec.group_size])))
+        rows = builder.op("Reshape", rows, *builder.constants(np.array([0, spec.groups, spec.group_size], np.int64)))
     if spec.symmetric is False:
         rows = builder.op("Sub", rows, _by_row(stored.zero_point, stored, indices, builder))
     rows = builder.op("Mul", rows, _by_row(stored.scale, stored, indices, builder))
     if stored.block_size is not None:
-        rows = builder.op("Reshape", rows, *builder.constants(np.array([0, codes.shape[1]])))
+        rows = builder.op("Reshape", rows, *builder.constants(np.array([0, codes.shape[1]], np.int64)))
     return _without_padding(rows, stored, builder)
 
 
@@ -195,7 +206,7 @@ def _without_padding(weight: ir.Value, stored: StoredWeight, builder: Builder) -
     if not stored.padding:
         return weight
     axis = stored.axis or 0
-    bounds = (np.array([0]), np.array([stored.codes.shape[axis] - stored.padding]), np.array([axis]))
+    bounds = np.array([[0], [stored.codes.shape[axis] - stored.padding], [axis]], np.int64)
     return builder.op("Slice", weight, *builder.constants(*bounds))
 
 

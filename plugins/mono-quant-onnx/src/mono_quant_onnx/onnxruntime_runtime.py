@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ class OnnxRuntime(Runtime):
     def supports(self, model: nn.Module) -> Support:
         """Where the package ``onnxruntime`` is installed."""
         del model
-        return Support() if find_spec("onnxruntime") else Support.no("pip install onnxruntime")
+        return Support() if find_spec("onnxruntime") else Support.no("pip install mono-quant-onnx[onnxruntime]")
+
+    def versions(self) -> dict[str, str]:
+        """Of the packages that export and run it."""
+        return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
     def compile(self, model: nn.Module, example: Batch) -> nn.Module:
         """Exported, checked, and optimized by a session."""

@@ -4,6 +4,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ class OpenVinoRuntime(Runtime):
     def supports(self, model: nn.Module) -> Support:
         """Where the package ``openvino`` is installed."""
         del model
-        return Support() if find_spec("openvino") else Support.no("pip install openvino")
+        return Support() if find_spec("openvino") else Support.no("pip install mono-quant-onnx[openvino]")
+
+    def versions(self) -> dict[str, str]:
+        """Of the packages that export and run it."""
+        return {name: version(name) for name in ("onnx", "onnxscript", "openvino")}
 
     def compile(self, model: nn.Module, example: Batch) -> nn.Module:
         """Exported, checked, and compiled for the shapes of the example."""

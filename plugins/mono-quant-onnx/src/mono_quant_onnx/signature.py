@@ -26,12 +26,14 @@ class Signature:
         signature = program.graph_signature
         # What is no tensor, as None or a number, is part of the graph.
         self._inputs = [spec.arg for spec in signature.input_specs if spec.kind.name == "USER_INPUT"]
-        self._outputs = [spec.arg for spec in signature.output_specs if spec.kind.name.startswith("USER_")]
+        self._outputs = [spec.arg for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
         placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
         self._expected: dict[str, tuple[torch.dtype, list[int | None]]] = {}
         for arg in self._inputs:
             if not isinstance(arg, ConstantArgument):
                 tensor = placeholders[arg.name].meta["val"]
+                if tensor.dtype == torch.bfloat16:
+                    raise CompilationError(f"input {arg.name!r} is bfloat16, which NumPy has not: give it as float32")
                 sizes = [int(size) if is_concrete_int(size) else None for size in tensor.shape]
                 self._expected[arg.name] = tensor.dtype, sizes
 
