@@ -191,6 +191,13 @@ def bench_peers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench_limits(session: nox.Session) -> None:
+    """The page docs/reference/limits.md: where the time goes, against what the machine can do; some minutes."""
+    install_real_models(session)
+    session.run("python", "-m", "tests.bench.peers.limits", *session.posargs)
+
+
+@nox.session(default=False)
 def accuracy(session: nox.Session) -> None:
     """The tables of docs/reference/accuracy.md: every scheme on every real model; nothing in them is timed."""
     install_real_models(session)

@@ -1,6 +1,6 @@
 """Where the time of each workload goes, and how far that is from what this machine can do.
 
-``python -m tests.bench.peers.limits`` writes docs/reference/limits.md; some minutes, on a quiet machine.
+``nox -s bench_limits`` writes docs/reference/limits.md; some minutes, on a quiet machine.
 """
 
 import argparse
@@ -46,8 +46,7 @@ _INTRODUCTION = """\
 # Limits
 
 Where the time of the workloads of [Peers](peers.md) goes when a quantized model runs eagerly, and how far that is from
-what the machine can do. Written by `python -m tests.bench.peers.limits`, in an environment as that of
-`nox -s bench_peers`.
+what the machine can do. Written by `nox -s bench_limits`.
 
 Machine: {machine}. Measured here:
 
