@@ -27,7 +27,7 @@ from mono_quant.plugin_api import (
 from mono_quant.testing.models import batches, small_net
 
 REPOSITORY = Path(__file__).parent.parent
-PUBLIC = {"mono_quant", "mono_quant.errors", "mono_quant.plugin_api", "mono_quant.testing"}
+PUBLIC = {"mono_quant.runtimes", "mono_quant", "mono_quant.errors", "mono_quant.plugin_api", "mono_quant.testing"}
 BY_INNER_MODULES = {"scheme.py.txt"}
 """A scheme builds layers, and how-to says that those may change."""
 

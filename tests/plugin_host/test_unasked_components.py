@@ -313,7 +313,7 @@ SICK_RUNTIMES = {
     "that says no": (runtime(supports="return super().supports(model).no('it is tired')"), "here: it is tired"),
     "that fails when it compiles": (runtime(RAISES), "ZeroDivisionError: on purpose"),
     "that gives no module": (runtime("return model.forward"), "must give an nn.Module, got method"),
-    "that gives a module that fails": (runtime("return nn.Linear(5, 5)"), "failed in Linear.forward"),
+    "that gives a module that fails": (runtime("return nn.Linear(5, 5)"), "does not run the example: RuntimeError"),
     "that gives other numbers": (runtime("return nn.Sequential(model, nn.Tanh())"), "does not give what the reference"),
     "that gives other tensors": (runtime("return nn.Sequential(model, nn.Flatten(0))"), "the reference kernels give"),
 }

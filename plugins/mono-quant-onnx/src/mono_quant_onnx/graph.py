@@ -31,8 +31,8 @@ def to_onnx(program: ExportedProgram, *, sums_integers: bool = False) -> ir.Mode
     Raises:
         CompilationError: when ``torch.onnx`` does not know one of its operators, or ONNX has no such type.
     """
-    _refuse_mutations(program)
     with _quiet(), torch.no_grad():
+        _refuse_mutations(program)
         try:
             exported = torch.onnx.export(
                 program,
