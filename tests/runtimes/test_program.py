@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from mono_quant import Batch, Quantizer
 from mono_quant.errors import CompilationError
 from mono_quant.runtimes import export_program
-from mono_quant.testing.runtimes import _models
+from mono_quant.testing.runtime_models import runtime_models
 
-MODELS = _models()
+MODELS = runtime_models()
 
 
 def quantized_of(name: str) -> tuple[nn.Module, Batch]:

@@ -9,22 +9,13 @@ import torch
 from mono_quant import Batch, Quantizer
 from mono_quant.errors import CompilationError
 from mono_quant.runtimes import export_program
-from mono_quant.testing.runtimes import RuntimeSuite
+from mono_quant.testing.runtime_models import runtime_models
 from torch import nn
 
 from mono_quant_onnx.graph import OPSET, checked_file, to_onnx
 from mono_quant_onnx.onnxruntime_runtime import OnnxRuntime
 
-
-class Models(RuntimeSuite):
-    """For its models."""
-
-    def make(self):
-        return OnnxRuntime()
-
-
-MODELS = Models().models()
-del Models
+MODELS = runtime_models()
 
 
 def quantized_of(name):
