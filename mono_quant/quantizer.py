@@ -1,8 +1,7 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
 import copy
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,7 +9,6 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant._user_line import level_of_the_user
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
@@ -23,7 +21,8 @@ from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, wit
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
-from mono_quant.errors import CalibrationError, ConfigurationError, QuantizationWarning
+from mono_quant.errors import ConfigurationError
+from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
 from mono_quant.io.files import write
@@ -31,9 +30,10 @@ from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.layer_selection import LayerSelection
-from mono_quant.modules import QuantizedModule, find_handovers, hand_over, leave_fast_paths, share_tied
-from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
+from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths, share_tied
+from mono_quant.plugin_api import Keep, LayerPlan, Observer, Plan, ValidationContext
 from mono_quant.result import QuantizationResult
+from mono_quant.rewriting import Watched, collectors_of, refuse_other_function
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
@@ -161,6 +161,7 @@ class Quantizer:
         _validate_weights(model)
         self.components.prepare()
         run = self._calibrate(model, plan, calibration_data)
+        run = self._observe_rewritten(model, run, calibration_data)
         layers, run = self._convert(model, run)
         closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
         copied = None
@@ -168,7 +169,7 @@ class Quantizer:
             # In place, the layers share what they do with the model itself, and others are needed for the copy.
             copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
             copied = leave_fast_paths(copy_with(model, copies), closed)
-            run = self._fuse(copied, run)
+            run = fuse(copied, run) if self.config.fuse else run
         validation = None if copied is None else self._validate(model, copied, run)
         timed = None
         if validation is not None and copied is not None and run.first is not None:
@@ -258,7 +259,7 @@ class Quantizer:
 
     def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
-        needy = {name: layer.input for name, layer in plan.layers.items() if layer.needs_data and layer.input}
+        needy = [name for name, layer in plan.layers.items() if layer.needs_data]
         if data is None:
             if needy:
                 raise ConfigurationError(
@@ -267,13 +268,12 @@ class Quantizer:
                     "line it is --data"
                 )
             return Run(plan=plan)
+        self._refuse_what_is_read_once(data)
         modules = dict(model.named_modules())
-        also = {entry.name: entry.also for entry in plan.entries}
-        observers = {
-            name: self.components.observer_for(name, modules[name], spec, also=also[name])
-            for name, spec in needy.items()
-        }
-        recorder = DataFlowRecorder(model, worth_watching(modules, plan))
+        observers = self._observers(modules, plan, needy)
+        watched = worth_watching(modules, plan)
+        recorder = DataFlowRecorder(model, watched)
+        collectors = collectors_of(self.components.algorithms, modules, watched, plan)
         source = self.components.source_for(data)
         count, first = feed(
             model,
@@ -283,16 +283,60 @@ class Quantizer:
             show_progress=self.show_progress,
             length=source.length(data),
             watch=recorder,
+            collectors=collectors,
         )
         plan = settle(model, plan.decide(read_outside(recorder, plan)))
         refuse_empty(plan)
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
-        for wanted, algorithm in zip(self.config.algorithms, self.components.algorithms, strict=True):
-            with untouched(f"algorithm {wanted.name!r}", model):
-                plan = plan.rewrite([*plan.rewrites, *algorithm.find(modules, plan, flow)])
+        for (name, algorithm), collector in zip(self.components.algorithms, collectors, strict=True):
+            rewritten = {layer: self._float_layer(modules, plan, layer) for r in plan.rewrites for layer in r.layers}
+            with untouched(f"algorithm {name!r}", model):
+                found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
+            plan = plan.rewrite([*plan.rewrites, *found])
         return Run(plan=plan, observers=observers, batches=count, first=first)
+
+    def _observe_rewritten(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
+        """Watch the data pass once more, for the layers whose inputs are others after the rewrites."""
+        changing = {name for name, algorithm in self.components.algorithms if algorithm.changes_inputs}
+        changed = {layer for r in run.plan.rewrites if r.algorithm in changing for layer in r.layers}
+        if not changed or data is None or run.first is None:
+            return run
+        modules = dict(model.named_modules())
+        names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
+        rewritten = copy_with(model, {name: self._float_layer(modules, run.plan, name) for name in sorted(names)})
+        refuse_other_function(model, rewritten, run.first, sorted(changing))
+        observers = self._observers(modules, run.plan, [name for name in run.observers if name in changed])
+        source = self.components.source_for(data)
+        feed(
+            rewritten,
+            source.batches(data),
+            observers,
+            num_samples=self.config.num_samples,
+            show_progress=self.show_progress,
+            length=source.length(data),
+        )
+        never_ran(observers)
+        return attrs.evolve(run, observers={**run.observers, **observers})
+
+    def _refuse_what_is_read_once(self, data: Iterable[Any]) -> None:
+        twice = [name for name, algorithm in self.components.algorithms if algorithm.changes_inputs]
+        if twice and isinstance(data, Iterator):
+            raise ConfigurationError(
+                f"{twice[0]} changes what layers are given, so the calibration data are read twice, and a "
+                f"{type(data).__name__} can be read once: give a list, a DataLoader or another iterable"
+            )
+
+    def _observers(self, modules: Mapping[str, nn.Module], plan: Plan, names: Iterable[str]) -> dict[str, Observer]:
+        """A new observer for the input of each of these layers."""
+        also = {entry.name: entry.also for entry in plan.entries}
+        specs = {name: plan.layers[name].input for name in names}
+        return {
+            name: self.components.observer_for(name, modules[name], spec, also=also[name])
+            for name, spec in specs.items()
+            if spec is not None
+        }
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
         """The modules that come in place of the model's, by name, and the plan as it was carried out."""
@@ -333,23 +377,6 @@ class Quantizer:
         for module in model.modules():
             if isinstance(module, QuantizedModule):
                 module.use_kernels(self.components.kernels, self.config.kernel)
-
-    def _fuse(self, quantized: nn.Module, run: Run) -> Run:
-        """Let kernels apply activations and keep codes between layers, where the first batch shows how."""
-        first = run.first
-        if first is None or not self.config.fuse:
-            return run
-        layers = run.plan.layers
-        try:
-            found = find_handovers(quantized, lambda: run_once(quantized, first))
-        except CalibrationError as error:
-            run_once(quantized, first)  # raises, where it is not that it was watched
-            text = f"no activation is fused, for the model did not run while it was watched: {error}"
-            warnings.warn(text, QuantizationWarning, stacklevel=level_of_the_user())
-            return run
-        plan = run.plan.decide({n: attrs.evolve(layers[n], handover=how) for n, how in found.items() if n in layers})
-        hand_over(quantized, plan.layers)
-        return attrs.evolve(run, plan=plan)
 
     def _validate(self, model: nn.Module, quantized: nn.Module, run: Run) -> ValidationResult | None:
         """Run the validators; what a failure does is the configuration's choice."""

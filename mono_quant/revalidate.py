@@ -60,7 +60,10 @@ def validate_file(
     def float_layer(name: str) -> nn.Module | None:
         changed: dict[str, nn.Module] = {}
         for rewrite in connected(manifest.rewrites, name):
-            changed.update(components.algorithm(rewrite.algorithm).apply(rewrite, {**modules, **changed}))
+            algorithm = components.algorithm(rewrite.algorithm)
+            if algorithm.changes_inputs:  # by numbers that were found from data, and are not in the file
+                return None
+            changed.update(algorithm.apply(rewrite, {**modules, **changed}))
         return changed.get(name, modules.get(name))
 
     context = ValidationContext(

@@ -143,9 +143,10 @@ class Components:
         return [self._make(self.manager.validators, wanted, Validator) for wanted in self.config.validators]
 
     @cached_property
-    def algorithms(self) -> list[Algorithm]:
-        """The rewrites of the configuration, in order."""
-        return [self._make(self.manager.algorithms, wanted, Algorithm) for wanted in self.config.algorithms]
+    def algorithms(self) -> tuple[tuple[str, Algorithm], ...]:
+        """The rewrites of the configuration, in order, by the names that they are asked for."""
+        made = (self._make(self.manager.algorithms, wanted, Algorithm) for wanted in self.config.algorithms)
+        return tuple((wanted.name, algorithm) for wanted, algorithm in zip(self.config.algorithms, made, strict=True))
 
     def algorithm(self, name: str) -> Algorithm:
         """The algorithm of a registry name, as loading needs it."""

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import BaseTorchFunctionMode
 
+from mono_quant.calibration.collecting import Collector
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
 from mono_quant.core.originals import Writes
 from mono_quant.core.tensors import is_plain, iter_tensors, versions
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
+from mono_quant.modules import SmoothedLinear
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
 
@@ -81,6 +83,7 @@ def feed(
     show_progress: bool | None,
     length: int | None,
     watch: _Watch | None = None,
+    collectors: Iterable[Collector] = (),
 ) -> tuple[int, Batch]:
     """Draw at most ``num_samples`` batches and run them.
 
@@ -92,6 +95,7 @@ def feed(
         show_progress: as there.
         length: how many batches there are, if that is known.
         watch: gives a context manager for each forward pass.
+        collectors: what algorithms collect.
 
     Returns:
         How many batches ran, and a copy of the first of them.
@@ -108,7 +112,7 @@ def feed(
     count = 0
     has_rows = False
     position = _Position()
-    with evaluating(model), restoring(model) as state, _observing(model, observers, position):
+    with evaluating(model), restoring(model) as state, _observing(model, observers, position, collectors):
         # To see each write is costly: it is done for the first batch. Counters that begin later are saved without.
         for buffer in model.buffers():
             if buffer.nbytes <= _SMALL_BUFFER:
@@ -233,8 +237,10 @@ class _Position:
 
 
 @contextmanager
-def _observing(model: nn.Module, observers: Mapping[str, Observer], position: _Position) -> Iterator[None]:
-    """Each observer sees its module's first input while this lasts."""
+def _observing(
+    model: nn.Module, observers: Mapping[str, Observer], position: _Position, collectors: Iterable[Collector]
+) -> Iterator[None]:
+    """Each observer sees its module's first input while this lasts, and so do the collectors."""
     modules = dict(model.named_modules(remove_duplicate=False))
     unknown = sorted(set(observers) - set(modules))
     if unknown:
@@ -248,11 +254,13 @@ def _observing(model: nn.Module, observers: Mapping[str, Observer], position: _P
         for name, observer in observers.items():
             handle = modules[name].register_forward_pre_hook(_hook(name, observer, position), with_kwargs=True)
             stack.callback(handle.remove)
+        for collector in collectors:
+            stack.enter_context(collector.collecting(model))
         yield
 
 
 def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: ANN401 - torch's hook type
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(x, Tensor):
             message = (
@@ -263,7 +271,7 @@ def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: A
             _refuse_non_finite(torch.aminmax(x.detach()), name, position)
         before = versions([x])
         try:
-            observer.forward(x)
+            observer.forward(module.quantized_input(x) if isinstance(module, SmoothedLinear) else x)
         except Exception as error:  # an observer of somebody else's can raise anything
             raise PluginError(
                 f"calibration batch {position.batch}: observer {type(observer).__name__} of layer "

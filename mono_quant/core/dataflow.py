@@ -59,7 +59,7 @@ class DataFlowRecorder:
         # A scripted module runs outside Python: what happens in it cannot be seen, so nothing is concluded at all.
         self._watched = {name: modules[name] for name in names if not isinstance(modules[name], torch.jit.ScriptModule)}
         self._is_opaque = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-        self._consumer: dict[str, str | None] = {}
+        self._consumers: dict[str, tuple[str, ...]] = {}
         self._ndim: dict[str, int | None] = {}
         self._owners: dict[int, list[str]] = defaultdict(list)
         self._insiders: dict[int, set[str]] = defaultdict(set)
@@ -79,8 +79,16 @@ class DataFlowRecorder:
 
         None also when something else read the parameters or buffers of that consumer.
         """
-        consumer = None if self._is_opaque else self._consumer.get(name)
-        return None if consumer in self.outside_reads else consumer
+        consumers = self.consumers(name)
+        return consumers[0] if len(consumers) == 1 else None
+
+    def consumers(self, name: str) -> tuple[str, ...]:
+        """All watched modules that received this module's output, each once and unchanged, the same in every batch.
+
+        Empty when anything else received it, or read the parameters or buffers of one of them.
+        """
+        consumers = () if self._is_opaque else self._consumers.get(name, ())
+        return () if self.outside_reads.keys() & set(consumers) else consumers
 
     def output_ndim(self, name: str) -> int | None:
         """How many axes the one tensor had that this module gave, in every batch."""
@@ -100,8 +108,8 @@ class DataFlowRecorder:
             stack.enter_context(pass_)
             yield
         for name in self._watched:
-            consumer, ndim = pass_.only_consumer(name), pass_.ndims.get(name)
-            self._consumer[name] = consumer if self._consumer.get(name, consumer) == consumer else None
+            consumers, ndim = pass_.consumers(name), pass_.ndims.get(name)
+            self._consumers[name] = consumers if self._consumers.get(name, consumers) == consumers else ()
             self._ndim[name] = ndim if self._ndim.get(name, ndim) == ndim else None
 
 
@@ -123,13 +131,12 @@ class _Pass(TorchFunctionMode):
         self._listed: set[int] = set()
         self._named: set[int] = set()
 
-    def only_consumer(self, name: str) -> str | None:
-        """The watched module that alone received the output of ``name``, both called once, and nothing keeps it."""
-        consumers = self._consumers[name]
+    def consumers(self, name: str) -> tuple[str, ...]:
+        """The watched modules that received the output of ``name``, all called once, where nothing else keeps it."""
+        consumers = tuple(self._consumers[name])
         kept = any(ref() is not None for ref, producer in self._outputs.values() if producer == name)
-        if kept or len(consumers) != 1 or self._calls[name] != 1 or self._calls.get(consumers[0]) != 1:
-            return None
-        return consumers[0]
+        once = self._calls[name] == 1 and all(self._calls.get(consumer) == 1 for consumer in consumers)
+        return consumers if once and not kept and len(set(consumers)) == len(consumers) else ()
 
     def entering(self, name: str) -> Callable[..., None]:
         """A hook that runs before a watched module's forward, before any other hook."""

@@ -1,11 +1,11 @@
 """Putting what was watched to the test.
 
 Watching sees what passes through torch functions in one thread. Scripted functions, ``vmap``, other threads and foreign
-libraries read tensors unseen. They are found by intervention: the model runs once more with every output that is said
-to have one consumer replaced by NaN, except at that consumer. If anything else reads it, the model gives other bits.
+libraries read tensors unseen. They are found by intervention: the model runs once more with every output whose
+consumers are said to be known replaced by NaN, except at these. If anything else reads it, the model gives other bits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,9 @@ from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
 
 __all__ = ["ProvenFlow"]
+
+_Claims = dict[str, tuple[str, ...]]
+"""Producer → all its consumers."""
 
 
 class ProvenFlow:
@@ -35,19 +38,24 @@ class ProvenFlow:
 
     def only_consumer(self, name: str) -> str | None:
         """As `DataFlowRecorder.only_consumer`; None also when that answer failed the test."""
-        return self._proven.get(name)
+        consumers = self.consumers(name)
+        return consumers[0] if len(consumers) == 1 else None
+
+    def consumers(self, name: str) -> tuple[str, ...]:
+        """As `DataFlowRecorder.consumers`; empty also when that answer failed the test."""
+        return self._proven.get(name, ())
 
     def output_ndim(self, name: str) -> int | None:
         """As `DataFlowRecorder.output_ndim`."""
         return self._watched.output_ndim(name)
 
     @cached_property
-    def _proven(self) -> dict[str, str]:
-        claims = {name: consumer for name in self._modules if (consumer := self._watched.only_consumer(name))}
+    def _proven(self) -> dict[str, tuple[str, ...]]:
+        claims = {name: consumers for name in self._modules if (consumers := self._watched.consumers(name))}
         expected = list(iter_tensors(self._replay())) if claims else []
         return self._true_ones(claims, expected) if expected else {}
 
-    def _true_ones(self, claims: dict[str, str], expected: list[Tensor]) -> dict[str, str]:
+    def _true_ones(self, claims: _Claims, expected: list[Tensor]) -> _Claims:
         """The claims that hold: all at once where possible, otherwise half by half."""
         if not claims or self._hold(claims, expected):
             return claims
@@ -57,7 +65,7 @@ class ProvenFlow:
         pairs = list(claims.items())
         return self._true_ones(dict(pairs[:half]), expected) | self._true_ones(dict(pairs[half:]), expected)
 
-    def _hold(self, claims: Mapping[str, str], expected: list[Tensor]) -> bool:
+    def _hold(self, claims: _Claims, expected: list[Tensor]) -> bool:
         intervention = _Intervention()
         try:
             with intervention.on(self._modules, claims):
@@ -65,25 +73,25 @@ class ProvenFlow:
         except Exception:  # noqa: BLE001 - whatever a model raises when it finds NaN where it should not look
             return False
         is_same = len(actual) == len(expected) and all(map(same_bits, actual, expected))
-        return is_same and intervention.restored == set(claims)
+        return is_same and intervention.restored == {(name, consumer) for name in claims for consumer in claims[name]}
 
 
 class _Intervention:
     """Decoys in place of the outputs of some modules, and the true outputs where they are allowed."""
 
     def __init__(self) -> None:
-        self.restored: set[str] = set()
+        self.restored: set[tuple[str, str]] = set()
         self._true: dict[int, tuple[str, Tensor, Tensor]] = {}
 
     @contextmanager
-    def on(self, modules: Mapping[str, nn.Module], claims: Mapping[str, str]) -> Iterator[None]:
-        """Intervene while this lasts; ``claims`` are producer → consumer."""
+    def on(self, modules: dict[str, nn.Module], claims: _Claims) -> Iterator[None]:
+        """Intervene while this lasts."""
         with ExitStack() as stack:
-            for producer, consumer in claims.items():
-                after = modules[producer].register_forward_hook(self._hiding(producer))
-                before = modules[consumer].register_forward_pre_hook(self._show, prepend=True, with_kwargs=True)
-                stack.callback(after.remove)
-                stack.callback(before.remove)
+            for producer in claims:
+                stack.callback(modules[producer].register_forward_hook(self._hiding(producer)).remove)
+            for consumer in {consumer for consumers in claims.values() for consumer in consumers}:
+                show = self._showing(consumer, claims)
+                stack.callback(modules[consumer].register_forward_pre_hook(show, prepend=True, with_kwargs=True).remove)
             yield
 
     def _hiding(self, producer: str) -> Callable[..., Tensor | None]:
@@ -96,12 +104,17 @@ class _Intervention:
 
         return hook
 
-    def _show(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        return map_tensors(self._truth, args), map_tensors(self._truth, kwargs)
+    def _showing(self, consumer: str, claims: _Claims) -> Callable[..., tuple[Any, Any]]:
+        def truth(tensor: Tensor) -> Tensor:
+            producer, _, output = self._true.get(id(tensor), ("", tensor, tensor))
+            if consumer not in claims.get(producer, ()):
+                return tensor
+            self.restored.add((producer, consumer))
+            if self.restored.issuperset((producer, other) for other in claims[producer]):
+                del self._true[id(tensor)]  # nobody else is to see it
+            return output
 
-    def _truth(self, tensor: Tensor) -> Tensor:
-        if id(tensor) not in self._true:
-            return tensor
-        producer, _, output = self._true.pop(id(tensor))
-        self.restored.add(producer)
-        return output
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            return map_tensors(truth, args), map_tensors(truth, kwargs)
+
+        return hook

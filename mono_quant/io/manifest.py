@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 import attrs
 import cattrs
 from cattrs.errors import ClassValidationError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.granularity import Granularity, as_granularity
@@ -121,6 +122,13 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(QType, lambda name, _: as_qtype(name))
     converter.register_unstructure_hook_func(lambda cls: cls is Granularity, str)
     converter.register_structure_hook_func(lambda cls: cls is Granularity, lambda text, _: as_granularity(text))
+    converter.register_unstructure_hook(
+        Rewrite, make_dict_unstructure_fn(Rewrite, converter, values=override(omit=True))
+    )
+    converter.register_structure_hook(
+        Rewrite,
+        make_dict_structure_fn(Rewrite, converter, _cattrs_forbid_extra_keys=True, values=override(omit=True)),
+    )
     return converter
 
 

@@ -2,13 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
-from mono_quant.plugin_api.plan import Plan, Rewrite
+from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
-__all__ = ["Algorithm", "DataFlow"]
+__all__ = ["Algorithm", "DataFlow", "Statistic"]
+
+
+class Statistic(Protocol):
+    """What an algorithm wants to know of a module's inputs; collected while the calibration batches run."""
+
+    def __call__(self, x: Tensor) -> object:
+        """Take in the module's first input, of any shape. It must not be changed, and what is given back is dropped.
+
+        Memory must not grow with the number of batches.
+        """
+        ...
 
 
 class DataFlow(Protocol):
@@ -22,21 +33,56 @@ class DataFlow(Protocol):
         """
         ...
 
+    def consumers(self, name: str) -> tuple[str, ...]:
+        """All modules that received the output of module ``name``, each once and unchanged, the same in every batch.
+
+        Empty when anything but a module saw that output, and in the other cases of `only_consumer`.
+        """
+        ...
+
     def output_ndim(self, name: str) -> int | None:
         """How many axes the one tensor had that module ``name`` gave, in every batch; None when that differed."""
+        ...
+
+    def statistic(self, name: str) -> Statistic | None:
+        """What `Algorithm.statistic` gave for module ``name``, with all batches in it; None where it gave none."""
         ...
 
 
 class Algorithm(ABC):
     """Finds rewrites from the watched data flow and carries them out, layer by layer, when layers are converted."""
 
+    changes_inputs: ClassVar[bool] = False
+    """Whether layers get other inputs by its rewrites, so that their ranges are not those that were observed.
+
+    The calibration data are then read a second time, with the rewritten model, for all layers that a rewrite names.
+    """
+
+    def statistic(self, name: str, module: nn.Module, plan: LayerPlan | None) -> Statistic | None:
+        """What to collect of a module's inputs; by default nothing.
+
+        Args:
+            name: of a module that has parameters.
+            module: it.
+            plan: how it will be quantized; None where it stays in float.
+        """
+        del name, module, plan
+        return None
+
     @abstractmethod
     def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
-        """The rewrites that are proven to keep the model's function. Changes nothing."""
+        """The rewrites that are proven to keep the model's function. Changes nothing.
+
+        Args:
+            modules: of the float model, by name, after the rewrites that earlier algorithms have found.
+            plan: what will be quantized.
+            flow: what was watched.
+        """
 
     @abstractmethod
     def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
         """New modules in place of the rewrite's layers, by name; the old ones stay as they are.
 
-        Loading a file repeats this on the model that the file is loaded into, to get the same structure.
+        Loading a file repeats this on the model that the file is loaded into, to get the same structure. The rewrite
+        has no `Rewrite.values` then, since all tensors come from the file.
         """

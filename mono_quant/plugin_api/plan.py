@@ -5,6 +5,7 @@ from typing import Literal
 
 import attrs
 from attrs.validators import instance_of
+from torch import Tensor
 
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
@@ -76,11 +77,14 @@ class Rewrite:
         algorithm: registry name of the algorithm.
         layers: qualified names of the layers that it changes, in the algorithm's own order.
         removed: those of them that become ``nn.Identity``, each with the layer that does its work now.
+        values: numbers that were found from data, by the algorithm's own names. They are not written into files, which
+            have the tensors that were made of them.
     """
 
     algorithm: str
     layers: tuple[str, ...]
-    removed: dict[str, str]
+    removed: dict[str, str] = attrs.field(factory=dict)
+    values: Mapping[str, Tensor] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

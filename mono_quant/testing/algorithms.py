@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mono_quant.core.surgery import copy_with
 from mono_quant.core.tensors import same_bits
-from mono_quant.plugin_api import Algorithm, AlgorithmSpec, DataFlow, Plan, Rewrite, hookimpl
+from mono_quant.plugin_api import Algorithm, AlgorithmSpec, DataFlow, LayerPlan, Plan, Rewrite, Statistic, hookimpl
 from mono_quant.quantizer import Quantizer
 from mono_quant.testing.models import batches, small_net
 
@@ -129,6 +129,11 @@ class AlgorithmSuite(ABC):
         make = self.make
 
         class Remembers(Algorithm):
+            changes_inputs = make().changes_inputs
+
+            def statistic(self, name: str, module: nn.Module, plan: LayerPlan | None) -> Statistic | None:
+                return make().statistic(name, module, plan)
+
             def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
                 seen.append(_Search(modules, plan, flow, list(make().find(modules, plan, flow))))
                 return seen[-1].found
@@ -161,7 +166,13 @@ class _NothingKnown:
     def only_consumer(self, name: str) -> str | None:  # noqa: ARG002 - the form of `DataFlow`
         return None
 
+    def consumers(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
+        return ()
+
     def output_ndim(self, name: str) -> int | None:  # noqa: ARG002
+        return None
+
+    def statistic(self, name: str) -> Statistic | None:  # noqa: ARG002
         return None
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.batchnorm import BatchNormFold
+from mono_quant.core.smoothing import SmoothQuant
 from mono_quant.testing import AlgorithmSuite
 from mono_quant.testing.models import batches, small_net
 
@@ -58,3 +59,36 @@ class TestBatchNormFold(AlgorithmSuite):
             "read twice": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]),
             "norm before": (before, [torch.randn(6, 5) for _ in range(2)]),
         }
+
+
+class Encoder(nn.Module):
+    """A norm that only layers read, then one that is read past them too; both give outliers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+        self.after, self.head = nn.LayerNorm(8), nn.Linear(8, 8)
+        with torch.no_grad():
+            for one in (self.before, self.after):
+                one.weight.uniform_(0.5, 2)
+                one.weight[2] *= 50
+                one.bias.normal_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.after(x + self.down(self.up(self.before(x)).relu()))
+        return y + self.head(y)
+
+
+class TestSmoothQuant(AlgorithmSuite):
+    name = "smoothquant"
+
+    def make(self) -> SmoothQuant:
+        return SmoothQuant()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        return {"encoder": (Encoder().eval(), [torch.randn(6, 5, 8) for _ in range(3)])}
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        return {"convolution": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]), **super().other_models()}

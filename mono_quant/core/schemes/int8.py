@@ -29,6 +29,8 @@ from mono_quant.modules import (
     QuantizedLinear,
     QuantizedModule,
     QuantizedMultiheadAttention,
+    QuantizedSmoothedLinear,
+    SmoothedLinear,
 )
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan
@@ -37,6 +39,7 @@ from mono_quant.plugin_api.scheme import Scheme
 __all__ = ["Int8Dynamic", "Int8Static"]
 
 _LAYERS: dict[type[nn.Module], type[KernelModule]] = {
+    SmoothedLinear: QuantizedSmoothedLinear,
     nn.Linear: QuantizedLinear,
     nn.Conv1d: QuantizedConv1d,
     nn.Conv2d: QuantizedConv2d,
@@ -133,7 +136,7 @@ class Int8Static(_Int8):
     """
 
     name = "int8-static"
-    layer_types = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+    layer_types = (SmoothedLinear, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
     input_specs = (TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor()),)
 
     def __init__(self, *, saturation: Saturation = "pair-safe") -> None:
@@ -152,7 +155,7 @@ class Int8Dynamic(_Int8):
     """
 
     name = "int8-dynamic"
-    layer_types = (nn.Linear, nn.MultiheadAttention)
+    layer_types = (SmoothedLinear, nn.Linear, nn.MultiheadAttention)
     input_specs = (
         TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor(), is_dynamic=True),
         TensorSpec(dtype=UINT8, symmetric=True, granularity=PerToken(), is_dynamic=True),

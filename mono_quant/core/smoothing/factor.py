@@ -1,0 +1,94 @@
+"""How much of the spread of an input's channels the weights take over.
+
+SmoothQuant (Xiao et al. 2022, https://arxiv.org/abs/2211.10438, equation 4) divides channel ``j`` of the input by
+
+    s_j = max|x_j|^α / max|W_j|^(1 - α)
+
+and multiplies the weights of that channel by it, which changes nothing but what is rounded. The paper takes one ``α``
+for a whole model. Here each layer has that of least noise: rounding to steps of ``Δ`` adds a variance of ``Δ²/12`` to
+each number, and the errors of different numbers are taken as independent, so that the outputs of a layer have
+
+    noise(s) = Δx(s)²/12 · Σ_rj (W_rj s_j)²  +  Σ_r Δw_r(s)²/12 · Σ_j E[x_j²]/s_j²
+
+where ``Δx`` is the step of the input and ``Δw_r`` that of row ``r`` of the weight, by their ranges after ``s``.
+
+Shape suffixes: R rows (outputs), K channels (inputs).
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mono_quant.core.affine import choose_qparams
+from mono_quant.core.blocks import row_blocks
+from mono_quant.core.smoothing.input_channels import InputChannels
+from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+
+__all__ = ["Reader", "best_divisor", "divisor", "noise"]
+
+_LEAST_PART = 1e-5
+"""Of the largest channel: what weaker ones are taken for, so that a channel that is never used asks for no infinity."""
+
+_WORTH_IT = 0.9
+"""The part of the noise that may be left at most: a factor that saves less is not worth its multiplication."""
+
+Reader = tuple[Tensor, WeightSpec, TensorSpec]
+"""A linear layer: its float weight ``(R, K)``, how that is stored, how its input is quantized."""
+
+
+def best_divisor(inputs: InputChannels, readers: Sequence[Reader], alphas: Iterable[float]) -> Tensor | None:
+    """The divisor, float64 ``(K,)``, of least noise; None where none saves a tenth of it.
+
+    Args:
+        inputs: of all the readers, which read one tensor.
+        readers: the layers; the noise of each counts as a part of its output.
+        alphas: to choose from.
+    """
+    power = [float((weight.float().square() @ inputs.mean_square.float()).sum()) for weight, _, _ in readers]
+
+    def total(s_K: Tensor) -> float:
+        return sum(noise(inputs, r, s_K) / p for r, p in zip(readers, power, strict=True) if p)
+
+    largest_K = torch.stack([weight.abs().amax(dim=0).double() for weight, _, _ in readers]).amax(dim=0)
+    candidates = [divisor(inputs, largest_K, alpha) for alpha in alphas]
+    best_K = min(candidates, key=total)
+    plain = torch.ones_like(best_K)
+    return best_K if total(best_K) < _WORTH_IT * total(plain) and bool(torch.isfinite(best_K).all()) else None
+
+
+def divisor(inputs: InputChannels, largest_K: Tensor, alpha: float) -> Tensor:
+    """``s``, float64 ``(K,)``, scaled to a geometric mean of 1, which changes no noise.
+
+    Args:
+        inputs: of the layers.
+        largest_K: ``max|W_j|`` over all of them.
+        alpha: 0 makes the channels of the weight alike, 1 those of the input.
+    """
+    low_K, high_K = inputs.range
+    s_K = _floored(torch.maximum(-low_K, high_K)) ** alpha / _floored(largest_K) ** (1 - alpha)
+    return s_K / s_K.log().mean().exp()
+
+
+def noise(inputs: InputChannels, reader: Reader, s_K: Tensor) -> float:
+    """The variance of rounding in a layer's outputs, summed over them: the formula above."""
+    weight_RK, weight_spec, input_spec = reader
+    low_K, high_K = (end / s_K for end in inputs.range)
+    step = _step(low_K.amin(), high_K.amax(), input_spec)
+    squares = steps = 0.0
+    for block in row_blocks(weight_RK):
+        scaled = weight_RK[block].float() * s_K.float()
+        squares += float(scaled.double().square().sum())
+        steps += float(_step(scaled.amin(dim=1), scaled.amax(dim=1), weight_spec).square().sum())
+    of_input = float(step.square()) * squares
+    of_weight = steps * float((inputs.mean_square / s_K.square()).sum())
+    return (of_input + of_weight) / 12
+
+
+def _step(low: Tensor, high: Tensor, spec: TensorSpec | WeightSpec) -> Tensor:
+    """The scale for a range, float64."""
+    return choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)[0].double()
+
+
+def _floored(largest_K: Tensor) -> Tensor:
+    return largest_K.clamp(min=max(_LEAST_PART * float(largest_K.max()), torch.finfo(torch.float32).tiny))

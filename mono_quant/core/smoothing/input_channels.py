@@ -1,0 +1,52 @@
+"""What smoothing has to know of a layer's input: range and power of each channel."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["InputChannels"]
+
+
+class InputChannels:
+    """Smallest and largest value and mean square of each channel, over all rows of all inputs: ``(..., K) → (K,)``."""
+
+    def __init__(self) -> None:
+        self._range: tuple[Tensor, Tensor] | None = None
+        self._squares: Tensor | None = None
+        self._rows = 0
+
+    def __call__(self, x: Tensor) -> None:
+        """Take in one input ``(..., K)``; an empty one changes nothing."""
+        rows = x.detach().reshape(-1, x.shape[-1]).float()
+        if not rows.numel():
+            return
+        low, high = torch.aminmax(rows, dim=0)
+        squares = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float64).square_()
+        if self._range is not None and self._squares is not None:
+            low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
+            squares = squares + self._squares
+        self._range, self._squares, self._rows = (low, high), squares, self._rows + len(rows)
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor]:
+        """``(min, max)``, float64 ``(K,)``.
+
+        Raises:
+            RuntimeError: when nothing was seen; so for `mean_square`.
+        """
+        if self._range is None:
+            raise RuntimeError("no input was seen")
+        return self._range[0].double(), self._range[1].double()
+
+    @property
+    def mean_square(self) -> Tensor:
+        """``E[x²]``, float64 ``(K,)``."""
+        if self._squares is None:
+            raise RuntimeError("no input was seen")
+        return self._squares / self._rows
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether something was seen, all of it finite and not all of it zero."""
+        if self._range is None or self._squares is None:
+            return False
+        return bool(torch.isfinite(self._squares).all()) and bool(self._squares.any())

@@ -1,0 +1,99 @@
+"""What algorithms are given, and the proof that the model is the same function after their rewrites."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+import torch
+from torch import nn
+
+from mono_quant.calibration.collecting import Collector
+from mono_quant.core.intervention import ProvenFlow
+from mono_quant.errors import PluginError
+from mono_quant.io.checks import run_once
+from mono_quant.plugin_api import Algorithm, Batch, Plan
+from mono_quant.plugin_api.algorithm import Statistic
+
+__all__ = ["Watched", "collectors_of", "refuse_other_function"]
+
+_ROUNDING = 1e4
+"""How many of its dtype's smallest steps an output may be off, for all layers of a deep model together."""
+
+
+@attrs.frozen(eq=False)
+class Watched:
+    """A model's `mono_quant.plugin_api.DataFlow`, with the statistics of one algorithm.
+
+    Args:
+        flow: which module's output went where.
+        statistics: what the algorithm asked for, by module name, with data in it.
+    """
+
+    flow: ProvenFlow
+    statistics: Mapping[str, Statistic]
+
+    def only_consumer(self, name: str) -> str | None:
+        """As `ProvenFlow.only_consumer`."""
+        return self.flow.only_consumer(name)
+
+    def consumers(self, name: str) -> tuple[str, ...]:
+        """As `ProvenFlow.consumers`."""
+        return self.flow.consumers(name)
+
+    def output_ndim(self, name: str) -> int | None:
+        """As `ProvenFlow.output_ndim`."""
+        return self.flow.output_ndim(name)
+
+    def statistic(self, name: str) -> Statistic | None:
+        """What the algorithm's own ``statistic`` gave for that module."""
+        return self.statistics.get(name)
+
+
+def collectors_of(
+    algorithms: Iterable[tuple[str, Algorithm]], modules: Mapping[str, nn.Module], watched: Iterable[str], plan: Plan
+) -> list[Collector]:
+    """What each algorithm asks to know of the watched modules, in the order of the algorithms.
+
+    Raises:
+        PluginError: when one of them fails at saying so.
+    """
+    names = list(watched)
+    return [Collector(name, dict(_asked(name, algorithm, modules, names, plan))) for name, algorithm in algorithms]
+
+
+def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, algorithms: Sequence[str]) -> None:
+    """Compare the float model before and after its rewrites on a batch.
+
+    Args:
+        model: before.
+        rewritten: after.
+        batch: what both are run on.
+        algorithms: that may be to blame.
+
+    Raises:
+        PluginError: when the outputs differ by more than rounding explains.
+    """
+    for expected, actual in zip(run_once(model, batch), run_once(rewritten, batch), strict=True):
+        if not expected.is_floating_point() or not expected.numel():
+            continue
+        error = float((actual.double() - expected.double()).abs().max())
+        largest = float(expected.double().abs().max())
+        if not error <= _ROUNDING * torch.finfo(expected.dtype).eps * largest:
+            raise PluginError(
+                f"after the rewrites of {' and '.join(algorithms)} the float model gives another output, off by "
+                f"{error:.2g} where the largest is {largest:.2g}: leave the algorithm out, or exclude its layers"
+            )
+
+
+def _asked(
+    name: str, algorithm: Algorithm, modules: Mapping[str, nn.Module], watched: Iterable[str], plan: Plan
+) -> Iterable[tuple[str, Statistic]]:
+    layers = plan.layers
+    for layer in watched:
+        try:
+            statistic = algorithm.statistic(layer, modules[layer], layers.get(layer))
+        except Exception as error:  # a plugin's code
+            raise PluginError(
+                f"algorithm {name!r} failed to say what it collects of layer {layer!r}: {type(error).__name__}: {error}"
+            ) from error
+        if statistic is not None:
+            yield layer, statistic

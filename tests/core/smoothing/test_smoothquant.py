@@ -1,0 +1,143 @@
+"""Where smoothing finds a place for its factor, and what the quantized model is worth then."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from outlier_nets import WIDTH, Block, PostNorm, RootMeanSquareNorm, ShiftedNorm, outliers, rows
+from torch import Tensor, nn
+
+from mono_quant import Quantizer
+from mono_quant.core.sqnr import sqnr_db
+from mono_quant.errors import ConfigurationError, PluginError
+from mono_quant.plugin_api import Algorithm, AlgorithmSpec, Rewrite, hookimpl
+from mono_quant.result import QuantizationResult
+
+
+def quantized(net: nn.Module, **options: object) -> QuantizationResult:
+    smoothing = {"name": "smoothquant", **options}
+    return Quantizer(algorithms=[smoothing], show_progress=False, on_failure="ignore").quantize(net, rows())
+
+
+def layers(result: QuantizationResult) -> list[tuple[str, ...]]:
+    return [rewrite.layers for rewrite in result.plan.rewrites]
+
+
+def output_db(net: nn.Module, result: QuantizationResult) -> float:
+    x = torch.cat(rows())
+    with torch.no_grad():
+        return sqnr_db(net(x), result.model(x))
+
+
+@pytest.mark.parametrize("norm", [lambda: nn.LayerNorm(WIDTH), lambda: RootMeanSquareNorm(WIDTH)])
+def test_a_norm_that_only_the_layers_read_takes_their_factor(norm: Callable[[], nn.Module]):
+    net = outliers(Block(norm()))
+    result = quantized(net)
+    assert ("norm", "gate", "up") in layers(result) or ("norm", "up", "gate") in layers(result)
+    assert not hasattr(result.model.up, "input_factor")
+    assert not torch.equal(result.model.norm.weight, net.norm.weight)
+
+
+@pytest.mark.parametrize(
+    "net", [PostNorm(nn.LayerNorm(WIDTH)), Block(ShiftedNorm(WIDTH))], ids=["read past", "shifted"]
+)
+def test_where_no_norm_can_take_it_each_layer_has_its_own(net: nn.Module):
+    net = outliers(net)
+    result = quantized(net)
+    assert ("up",) in layers(result)
+    assert ("gate",) in layers(result)
+    assert result.model.up.input_factor.shape == (WIDTH,)
+    assert torch.equal(result.model.norm.weight, net.norm.weight)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, RootMeanSquareNorm, ShiftedNorm])
+@pytest.mark.parametrize("block", [Block, PostNorm])
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_outlier_channels_cost_ten_times_less(block: type[Block], norm: type[nn.Module], scheme: str):
+    net = outliers(block(norm(WIDTH)))
+    plain = Quantizer(scheme, algorithms=[], show_progress=False).quantize(net, rows())
+    smoothed = Quantizer(scheme, algorithms=["smoothquant"], show_progress=False).quantize(net, rows())
+    assert output_db(net, smoothed) > output_db(net, plain) + 10
+
+
+def test_the_user_can_forbid_multiplications_that_no_norm_takes():
+    result = quantized(outliers(PostNorm(nn.LayerNorm(WIDTH))), insert=False)
+    assert layers(result) == []
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, "much", None, float("nan")])
+def test_an_alpha_that_is_none_is_refused(alpha: object):
+    with pytest.raises(ConfigurationError, match="alpha"):
+        Quantizer(algorithms=[{"name": "smoothquant", "alpha": alpha}]).quantize(
+            outliers(Block(nn.LayerNorm(WIDTH))), rows()
+        )
+
+
+def test_data_that_can_be_read_once_are_refused_before_anything_runs():
+    ran = []
+
+    def batches() -> Iterator[Tensor]:
+        ran.append(1)
+        yield from rows()
+
+    with pytest.raises(ConfigurationError, match=r"smoothquant .*read twice.*a generator can be read once.*list"):
+        Quantizer(algorithms=["smoothquant"]).quantize(outliers(Block(nn.LayerNorm(WIDTH))), batches())
+    assert ran == []
+
+
+def test_the_ranges_are_those_of_the_inputs_after_smoothing():
+    net = outliers(PostNorm(nn.LayerNorm(WIDTH)))
+    result = quantized(net)
+    with torch.no_grad():
+        x = torch.cat([net.norm(x).reshape(-1, WIDTH) for x in rows()]) * result.model.up.input_factor
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    torch.testing.assert_close(float(result.model.up.input_scale), (high - low) / 255, rtol=1e-5, atol=0)
+
+
+def test_a_weight_that_two_layers_share_is_left_alone():
+    net = outliers(PostNorm(nn.LayerNorm(WIDTH)))
+    net.gate.weight = net.up.weight
+    assert not any({"up", "gate"} & set(rewrite) for rewrite in layers(quantized(net)))
+
+
+def test_a_norm_that_somebody_watches_is_left_alone():
+    net = outliers(Block(nn.LayerNorm(WIDTH)))
+    seen: list[Tensor] = []
+    net.norm.register_forward_hook(lambda *call: seen.append(call[-1].detach().clone()))
+    result = quantized(net)
+    assert torch.equal(result.model.norm.weight, net.norm.weight)
+
+
+def test_the_float_model_is_left_as_it_was():
+    net = outliers(PostNorm(nn.LayerNorm(WIDTH)))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    quantized(net)
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert type(net.up) is nn.Linear
+
+
+class Liar(Algorithm):
+    """Says that it keeps the function, and does not."""
+
+    changes_inputs = True
+
+    def find(self, *watched: object) -> list[Rewrite]:
+        del watched
+        return [Rewrite(algorithm="liar", layers=("up",))]
+
+    def apply(self, *rewrite: object) -> dict[str, nn.Module]:
+        del rewrite
+        return {"up": nn.Linear(WIDTH, 24).eval()}
+
+
+class LiarPlugin:
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return [AlgorithmSpec(name="liar", summary="says what is not so", factory=Liar)]
+
+
+def test_an_algorithm_that_changes_the_models_output_is_refused_by_name():
+    with pytest.raises(PluginError, match="after the rewrites of liar the float model gives another output"):
+        Quantizer(algorithms=["liar"], plugins=[LiarPlugin()]).quantize(outliers(Block(nn.LayerNorm(WIDTH))), rows())
