@@ -83,7 +83,7 @@ class Rewrite:
 
     algorithm: str
     layers: tuple[str, ...]
-    removed: dict[str, str] = attrs.field(factory=dict)
+    removed: dict[str, str]
     values: Mapping[str, Tensor] = attrs.field(factory=dict, eq=False, repr=False)
 
 

@@ -59,13 +59,15 @@ class SmoothQuant(Algorithm):
             if isinstance(rows, SomeRows) and layers.can_be_smoothed(readers) and not layers.is_bound(name):
                 factor = self._factor(layers, readers)
                 if factor is not None and rows.prove(module, factor):
-                    found.append(Rewrite(algorithm=_NAME, layers=(name, *readers), values={_FACTOR: factor}))
+                    found.append(
+                        Rewrite(algorithm=_NAME, layers=(name, *readers), removed={}, values={_FACTOR: factor})
+                    )
         done = {layer for rewrite in found for layer in rewrite.layers}
         for name in plan.layers if self._insert else ():
             if name not in done and layers.can_be_smoothed((name,)):
                 factor = self._factor(layers, (name,))
                 if factor is not None:
-                    found.append(Rewrite(algorithm=_NAME, layers=(name,), values={_FACTOR: factor}))
+                    found.append(Rewrite(algorithm=_NAME, layers=(name,), removed={}, values={_FACTOR: factor}))
         return found
 
     def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:

@@ -125,7 +125,7 @@ class Liar(Algorithm):
 
     def find(self, *watched: object) -> list[Rewrite]:
         del watched
-        return [Rewrite(algorithm="liar", layers=("up",))]
+        return [Rewrite(algorithm="liar", layers=("up",), removed={})]
 
     def apply(self, *rewrite: object) -> dict[str, nn.Module]:
         del rewrite
