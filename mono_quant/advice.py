@@ -52,7 +52,7 @@ def advise(
         latency_ms: of the float and the quantized model, where both were timed.
     """
     return (
-        *_low_sqnr(run.plan, figures),
+        *_low_sqnr(run.plan, config, figures),
         *_slower(run.plan, latency_ms),
         *_not_small(run.plan, figures),
         *_outliers(figures),
@@ -63,13 +63,19 @@ def advise(
     )
 
 
-def _low_sqnr(plan: Plan, figures: ValidationResult) -> Iterator[str]:
+def _low_sqnr(plan: Plan, config: QuantizationConfig, figures: ValidationResult) -> Iterator[str]:
     if figures.sqnr_db is None or not figures.sqnr_db < _DOUBTFUL_SQNR_DB:
         return
     level = "very low" if figures.sqnr_db < _LOW_SQNR_DB else "low"
     text = f"SQNR of {figures.sqnr_db:.1f} dB is {level}"
     last = next(reversed(plan.layers))
-    if not any(entry.parameter_bytes and entry.name in plan.kept for entry in plan.entries):
+    smoothable = [layer for layer in plan.layers.values() if layer.layer_type == "Linear" and layer.input is not None]
+    if 2 * len(smoothable) > len(plan.layers) and not any(wanted.name == "smoothquant" for wanted in config.algorithms):
+        text += (
+            "; most layers are linear, whose inputs may have outliers: try algorithms=['bn-fold', 'smoothquant'] "
+            "(--algorithm bn-fold --algorithm smoothquant)"
+        )
+    elif not any(entry.parameter_bytes and entry.name in plan.kept for entry in plan.entries):
         text += f"; every layer is quantized, the output layer too: try exclude=[{last!r}] (--exclude {quote(last)})"
     else:
         text += ": keep the layers of lowest SQNR in float, or give them more bits with overrides"

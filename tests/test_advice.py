@@ -31,6 +31,17 @@ def test_low_sqnr_points_at_the_layers_when_some_are_float():
     assert "keep the layers of lowest SQNR in float" in said
 
 
+def test_low_sqnr_of_linear_layers_points_at_outliers_of_their_inputs():
+    torch.manual_seed(0)
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight[3] *= 3000
+        model[2].weight[:, 3] /= 3000
+    said = told(model, [torch.randn(32, 64)])
+    assert "try algorithms=['bn-fold', 'smoothquant'] (--algorithm bn-fold --algorithm smoothquant)" in said
+    assert "SQNR" not in told(model, [torch.randn(32, 64)], algorithms=["bn-fold", "smoothquant"])
+
+
 def test_good_sqnr_is_not_mentioned():
     assert "SQNR" not in told(mlp(), [torch.randn(32, 64)])
 

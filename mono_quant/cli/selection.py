@@ -16,7 +16,7 @@ __all__ = ["add_quantizer_arguments", "as_component", "quantizer_of"]
 
 _DEFAULT = QuantizationConfig()
 _FIELDS = (
-    "scheme", "observer", "validators", "kernel", "fuse", "runtime", "include", "exclude", "min_parameters",
+    "scheme", "observer", "validators", "algorithms", "kernel", "fuse", "runtime", "include", "exclude", "min_parameters",
     "num_samples", "on_failure",
 )  # fmt: skip
 """The fields of a configuration that options give, each under its own name."""
@@ -44,6 +44,15 @@ def add_quantizer_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME|JSON",
         help="only these checks; can be repeated",
+    )
+    options.add_argument(
+        "--algorithm",
+        dest="algorithms",
+        type=as_component,
+        action="append",
+        metavar="NAME|JSON",
+        help="only these rewrites of the float model, in order; can be repeated; default: "
+        f"{', '.join(algorithm.name for algorithm in _DEFAULT.algorithms)}",
     )
     options.add_argument("--kernel", metavar="NAME", help=f"default: {_DEFAULT.kernel}, by measurement")
     options.add_argument(

@@ -1,5 +1,7 @@
 """Who runs a model: float, ours, and every peer, each in a file of its own."""
 
+from typing import Any
+
 from .record import Build, Built, Peer
 
 __all__ = ["PEERS", "Build", "Built", "Peer", "peer_for", "peers_of"]
@@ -13,22 +15,28 @@ _OURS = {
     "int8-weight-only": ("llama",),
     "int4-weight-only": ("llama",),
 }
+_SMOOTHED = "minilm"
 _ONNX_LIMIT = "its kernels ask the CPU, and no environment variable or option limits them to AVX2"
 
 
-def _ours(scheme: str, how: str) -> Peer:
-    return Peer(f"ours-{scheme}{how}", f"ours{how.replace('-', '_')}", _OURS[scheme], options={"scheme": scheme})
+def _ours(scheme: str, how: str) -> tuple[Peer, ...]:
+    runner = f"ours{how.replace('-', '_')}"
+    return tuple(Peer(f"ours-{scheme}{how}", runner, names, options=told) for names, told in _told(scheme))
 
 
-def _by_runtime(scheme: str, runtime: str) -> Peer:
-    return Peer(
-        f"ours-{scheme}-{runtime}",
-        "ours_runtime",
-        _OURS[scheme],
-        ("mono-quant-onnx", runtime),
-        {"scheme": scheme, "runtime": runtime},
-        _ONNX_LIMIT if runtime == "onnxruntime" else "",
+def _by_runtime(scheme: str, runtime: str) -> tuple[Peer, ...]:
+    needs, limit = ("mono-quant-onnx", runtime), _ONNX_LIMIT if runtime == "onnxruntime" else ""
+    return tuple(
+        Peer(f"ours-{scheme}-{runtime}", "ours_runtime", names, needs, {**told, "runtime": runtime}, limit)
+        for names, told in _told(scheme)
     )
+
+
+def _told(scheme: str) -> tuple[tuple[tuple[str, ...], dict[str, Any]], ...]:
+    """Workloads and options; the sentence encoder, which has outliers, is smoothed, as NNCF smooths it."""
+    plain = tuple(name for name in _OURS[scheme] if name != _SMOOTHED)
+    smoothed = {"scheme": scheme, "algorithms": ("bn-fold", "smoothquant")}
+    return ((plain, {"scheme": scheme}), *([((_SMOOTHED,), smoothed)] if _SMOOTHED in _OURS[scheme] else []))
 
 
 def _onnxruntime(kind: str) -> Peer:
@@ -39,8 +47,8 @@ def _onnxruntime(kind: str) -> Peer:
 PEERS = (
     Peer("float-eager", "float_eager", _EVERY),
     Peer("float-compile", "float_compile", _EVERY),
-    *(_ours(scheme, how) for scheme in _OURS for how in ("", "-compile")),
-    *(_by_runtime(scheme, runtime) for scheme in _OURS for runtime in ("onnxruntime", "openvino")),
+    *(peer for scheme in _OURS for how in ("", "-compile") for peer in _ours(scheme, how)),
+    *(peer for scheme in _OURS for runtime in ("onnxruntime", "openvino") for peer in _by_runtime(scheme, runtime)),
     Peer("torch-ao-static", "torch_ao_static", _EVERY),
     Peer("torch-ao-dynamic", "torch_ao_dynamic", (*_TRANSFORMERS, "mlp")),
     Peer("torchao-pt2e", "torchao_pt2e", _EVERY, ("torchao",)),

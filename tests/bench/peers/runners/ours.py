@@ -1,6 +1,7 @@
 """mono_quant: a scheme, eager."""
 
 from collections import Counter
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,15 +16,15 @@ from .record import Built
 __all__ = ["build", "built", "quantized"]
 
 
-def build(model: nn.Module, calibration: list[Inputs], _setting: Setting, *, scheme: str) -> Built:
-    """Quantized."""
-    ours = quantized(model, calibration, scheme)
+def build(model: nn.Module, calibration: list[Inputs], _setting: Setting, **told: Any) -> Built:  # noqa: ANN401
+    """Quantized; ``told`` are options of `Quantizer`, as ``scheme``."""
+    ours = quantized(model, calibration, **told)
     return built(ours, ours)
 
 
-def quantized(model: nn.Module, calibration: list[Inputs], scheme: str) -> nn.Module:
+def quantized(model: nn.Module, calibration: list[Inputs], **told: Any) -> nn.Module:  # noqa: ANN401
     """Without the checks that compare it with float."""
-    quantizer = Quantizer(scheme, validators=(), show_progress=False)
+    quantizer = Quantizer(**told, validators=(), show_progress=False)
     return quantizer.quantize(model, [Batch(args=inputs) for inputs in calibration]).model
 
 
