@@ -28,9 +28,15 @@ if TYPE_CHECKING:
     from mono_quant.plugin_api.source import Batch as Batch
     from mono_quant.quantizer import Quantizer as Quantizer
     from mono_quant.result import QuantizationResult as QuantizationResult
+    from mono_quant.targets.target import MaxDrop as MaxDrop
+    from mono_quant.targets.target import MaxSize as MaxSize
+    from mono_quant.targets.target import MinSQNR as MinSQNR
 
 _HOMES = {
     "Batch": "mono_quant.plugin_api.source",
+    "MaxDrop": "mono_quant.targets.target",
+    "MaxSize": "mono_quant.targets.target",
+    "MinSQNR": "mono_quant.targets.target",
     "QuantizationConfig": "mono_quant.config",
     "QuantizationInfo": "mono_quant.info",
     "QuantizationResult": "mono_quant.result",
@@ -49,6 +55,9 @@ _HOMES = {
 
 __all__ = [
     "Batch",
+    "MaxDrop",
+    "MaxSize",
+    "MinSQNR",
     "QuantizationConfig",
     "QuantizationInfo",
     "QuantizationResult",

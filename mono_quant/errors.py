@@ -10,6 +10,7 @@ __all__ = [
     "PluginError",
     "PluginWarning",
     "QuantizationWarning",
+    "TargetError",
     "UnknownPluginError",
     "UnsupportedLayerError",
     "ValidationError",
@@ -38,6 +39,14 @@ class UnsupportedLayerError(MonoQuantError, TypeError):
 
 class ValidationError(MonoQuantError, ValueError):
     """The quantized model failed a check and ``on_failure`` is ``"error"``."""
+
+
+class TargetError(MonoQuantError, ValueError):
+    """No quantized model was found that meets the target; ``best`` is the result that comes nearest."""
+
+    def __init__(self, message: str, best: object = None) -> None:
+        super().__init__(message)
+        self.best = best
 
 
 class ArtifactError(MonoQuantError, ValueError):

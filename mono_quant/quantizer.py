@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,7 +22,7 @@ from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, wit
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
-from mono_quant.errors import ConfigurationError
+from mono_quant.errors import ConfigurationError, TargetError
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -37,6 +38,7 @@ from mono_quant.rewriting import Watched, collectors_of, refuse_other_function
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
+from mono_quant.targets import Metric, Sensitivity, Target, Trial, as_overrides, other_ways, rank, reach
 
 __all__ = ["Quantizer"]
 
@@ -67,6 +69,8 @@ class Quantizer:
         fuse: whether kernels apply the activations that follow and codes stay codes between layers, where the first
             batch shows that what follows takes them.
         runtime: what `QuantizationResult.compile` runs the model by: ``"auto"`` measures.
+        target: what the quantized model must reach, see `mono_quant.MinSQNR`, `mono_quant.MaxDrop` and
+            `mono_quant.MaxSize`: layers are given other schemes, or kept in float, as far as that needs.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
         show_progress: progress bars or not; None shows them on a terminal, on long work.
         batch_fn: turns each item of the data into a batch.
@@ -94,6 +98,7 @@ class Quantizer:
         kernel: str = "auto",
         fuse: bool = True,
         runtime: str | Mapping[str, Any] = "auto",
+        target: Target | None = None,
         on_failure: OnFailure = "error",
         show_progress: bool | None = None,
         batch_fn: Callable[[Any], Any] | None = None,
@@ -106,7 +111,9 @@ class Quantizer:
             kernel=kernel, fuse=fuse, runtime=runtime, on_failure=on_failure,
         )  # fmt: skip
         self.show_progress = show_progress
-        self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
+        self.target = target
+        self._host: dict[str, Any] = {"plugins": tuple(plugins), "autoload": autoload, "batch_fn": batch_fn}
+        self.components = Components(self.config, **self._host)
 
     @classmethod
     def from_config(cls, config: QuantizationConfig, **options: Any) -> Self:  # noqa: ANN401 - see below
@@ -114,7 +121,7 @@ class Quantizer:
 
         Args:
             config: what decides the outcome.
-            options: what does not: ``show_progress``, ``batch_fn``, ``plugins``, ``autoload``.
+            options: what does not: ``target``, ``show_progress``, ``batch_fn``, ``plugins``, ``autoload``.
         """
         return cls(**attrs.asdict(config, recurse=False), **options)
 
@@ -155,7 +162,10 @@ class Quantizer:
             ConfigurationError: when nothing would be quantized, or the data that a layer needs is missing.
             CalibrationError: when the data does not fit the model, a layer never ran, or an input is not finite.
             ValidationError: when a check failed and ``on_failure`` is ``"error"``.
+            TargetError: when no quantized model was found that meets the target.
         """
+        if self.target is not None:
+            return self._reach(self.target, model, calibration_data, inplace=inplace)
         plan = self.plan(model)
         refuse_empty(plan)
         _validate_weights(model)
@@ -188,6 +198,24 @@ class Quantizer:
             format_for=self.components.format_for,
             compile_by=self.compile,
         )
+
+    def sensitivity(
+        self, model: nn.Module, calibration_data: Iterable[Any], metric: Metric | None = None, *, batches: int = 4
+    ) -> Sensitivity:
+        """What each layer costs when it alone is quantized, the most sensitive first.
+
+        Args:
+            model: as in `quantize`.
+            calibration_data: read twice.
+            metric: a figure of a model, higher is better, to rank by; None to rank by the SQNR of the output.
+            batches: how many of the first batches outputs are compared on.
+
+        Raises:
+            ConfigurationError: when nothing would be quantized, or the data can be read once only.
+            CalibrationError: as `quantize`.
+        """
+        trial, plan = self._trial(model, calibration_data, then=(), batches=batches)
+        return rank(trial, plan, metric, batches)
 
     def compile(
         self,
@@ -256,6 +284,53 @@ class Quantizer:
                 loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         self._use_kernels(loaded)
         return loaded.eval()
+
+    def _reach(
+        self, target: Target, model: nn.Module, data: Iterable[Any] | None, *, inplace: bool
+    ) -> QuantizationResult:
+        """Find which layers need something else than the run's own scheme, and quantize so."""
+        if data is None:
+            raise ConfigurationError("a target is measured on data: give calibration_data")
+        trial, plan = self._trial(model, data, then=target.then, batches=target.batches)
+        found = reach(trial, target, plan)
+        overrides: dict[Any, Any] = {**as_overrides(found.changed, target.then), **self.config.overrides}
+        config = attrs.evolve(self.config, overrides=overrides)
+        final = type(self).from_config(config, show_progress=self.show_progress, **self._host)
+        result = attrs.evolve(final.quantize(model, data, inplace=inplace and found.is_met), found=found)
+        if not found.is_met:
+            raise TargetError(
+                f"the target cannot be met with anything quantized:\n{found}\nthe nearest is attached as error.best; "
+                "other observers, algorithms or schemes may get further",
+                best=result,
+            )
+        return result
+
+    def _trial(
+        self, model: nn.Module, data: Iterable[Any], *, then: Iterable[Component], batches: int
+    ) -> tuple[Trial, Plan]:
+        """The model with each layer in the run's scheme, in further ones and in float, to choose from."""
+        if isinstance(data, Iterator):
+            raise ConfigurationError(
+                f"the data are read twice, and a {type(data).__name__} can be read once: give a list, a DataLoader or "
+                "another iterable"
+            )
+        plan = self.plan(model)
+        refuse_empty(plan)
+        _validate_weights(model)
+        self.components.prepare()
+        run = self._observe_rewritten(model, self._calibrate(model, plan, data), data)
+        layers, run = self._convert(model, run)
+        modules = dict(model.named_modules())
+        rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
+        floats = {name: self._float_layer(modules, run.plan, name) for name in {*run.plan.layers, *rewritten}}
+        further = [(wanted.name, self.components.scheme_of(wanted)) for wanted in then]
+        ways = {}
+        for name, layer in run.plan.layers.items():
+            ways[name] = {layer.scheme: layers[name], **other_ways(name, floats[name], further)}
+        tied = {name.rpartition(".")[0] for pair in run.plan.ties.items() for name in pair}
+        first = list(islice(self.components.source_for(data).batches(data), batches))
+        changed = {name: floats[name] for name in rewritten}
+        return Trial(model, changed, ways, [batch.clone() for batch in first], tied), run.plan
 
     def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""

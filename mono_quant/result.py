@@ -16,6 +16,7 @@ from mono_quant.plugin_api.plan import Plan
 from mono_quant.plugin_api.source import Batch
 from mono_quant.report import make_report
 from mono_quant.runtimes import CompiledModel
+from mono_quant.targets.record import Found
 
 __all__ = ["QuantizationInfo", "QuantizationResult"]
 
@@ -32,6 +33,7 @@ class QuantizationResult:
         example: a copy of the first calibration batch; None without data.
         format_for: gives the format for a file name; formats are plugins.
         compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
+        found: how the quantizer's target was reached; None where it had none.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class QuantizationResult:
     example: Batch | None = attrs.field(default=None, repr=False)
     format_for: Callable[[str | Path], Format] = attrs.field(repr=False)
     compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
+    found: Found | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the quantized model with its manifest; the suffix chooses the format.

@@ -73,7 +73,11 @@ class Components:
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a registry name with its default options, as loading needs it."""
-        return self._make(self.manager.schemes, Component(name), Scheme)  # type: ignore[no-any-return]
+        return self.scheme_of(Component(name))
+
+    def scheme_of(self, wanted: Component) -> Scheme:
+        """The scheme that is asked for, with its options."""
+        return self._make(self.manager.schemes, wanted, Scheme)  # type: ignore[no-any-return]
 
     def scheme_for(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> Scheme:
         """The scheme that a layer is planned and converted with; ``also`` are its other names."""

@@ -8,7 +8,7 @@ exit  meaning
 2     the request cannot be meant: options, recipes, patterns, names, plugins
 3     a file cannot be read or written, also since no format has its suffix
 4     the model's or the data's own code raised, or the two do not go together
-5     the quantized model failed a check
+5     the quantized model failed a check, or none was found that meets the target
 ====  ==========================================================================
 
 Standard output carries the result alone: what models, data and plugins print goes to standard error, like warnings,
@@ -25,7 +25,19 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TextIO
 
-from mono_quant.cli import bench, compare, demo, dequantize, inspect, plan, plugins, quantize, recipe, validate
+from mono_quant.cli import (
+    bench,
+    compare,
+    demo,
+    dequantize,
+    inspect,
+    plan,
+    plugins,
+    quantize,
+    recipe,
+    sensitivity,
+    validate,
+)
 from mono_quant.cli.output import Console, complete
 from mono_quant.cli.user_code import UserCodeError, drawing, shown
 from mono_quant.errors import (
@@ -34,19 +46,21 @@ from mono_quant.errors import (
     MonoQuantError,
     PluginWarning,
     QuantizationWarning,
+    TargetError,
     ValidationError,
 )
 from mono_quant.version import __version__
 
 __all__ = ["main", "parser"]
 
-_COMMANDS = (quantize, plan, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
+_COMMANDS = (quantize, plan, sensitivity, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
 _REQUEST = 2
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UserCodeError, 4),
     (ArtifactError, 3),
     (CalibrationError, 4),
     (ValidationError, 5),
+    (TargetError, 5),
     (MonoQuantError, _REQUEST),
 )
 

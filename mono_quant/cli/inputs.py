@@ -1,7 +1,8 @@
 """Models, data and files as a command line can name them."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ __all__ = [
     "add_plugin_argument",
     "at_least_one",
     "data_of",
+    "metric_of",
     "model_of",
     "refuse_overwriting",
 ]
@@ -133,6 +135,25 @@ def model_of(arguments: argparse.Namespace) -> nn.Module:
         except RuntimeError as error:  # torch lists missing, unexpected and misshaped keys
             raise ArtifactError(f"{arguments.weights} does not fit {arguments.model}: {error}") from error
     return model
+
+
+def metric_of(where: str) -> Callable[[nn.Module], float]:
+    """The function of ``--metric``.
+
+    Raises:
+        ConfigurationError: when there is none.
+        UserCodeError: when its module raises; so does the function, when it does.
+    """
+    named = _import_named(where)
+    if not callable(named):
+        raise ConfigurationError(f"--metric {where} is of type {type(named).__name__}, not a function of a model")
+
+    @wraps(named)
+    def metric(model: nn.Module) -> float:
+        with running(f"the metric {where}"):
+            return float(named(model))
+
+    return metric
 
 
 def _called(named: Any, where: str) -> Any:  # noqa: ANN401

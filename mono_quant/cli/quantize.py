@@ -17,6 +17,7 @@ from mono_quant.cli.inputs import (
 )
 from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
+from mono_quant.cli.target import add_target_arguments, target_of
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.quantizer import Quantizer
 
@@ -33,6 +34,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pth")
     add_quantizer_arguments(parser)
+    add_target_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
     parser.set_defaults(run=_run)
     return parser
@@ -40,7 +42,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     is_silent = arguments.no_progress or arguments.quiet
-    quantizer = quantizer_of(arguments, show_progress=False if is_silent else None)
+    quantizer = quantizer_of(arguments, show_progress=False if is_silent else None, target=target_of(arguments))
     quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if not Path(arguments.output).absolute().parent.is_dir():
@@ -52,16 +54,18 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     data = None if arguments.data is None else data_of(arguments.data, arguments.batch_size)
     result = quantizer.quantize(model, data)
     result.save(arguments.output)
+    found = "" if result.found is None else f"{result.found}\n"
     console.show(
-        {"output": arguments.output, "info": result.info, "validation": result.validation},
-        f"{result}\nwritten    {arguments.output}",
+        {"output": arguments.output, "info": result.info, "validation": result.validation, "target": result.found},
+        f"{found}{result}\nwritten    {arguments.output}",
     )
 
 
 def _quantize_weights(arguments: argparse.Namespace, quantizer: Quantizer, console: Console) -> None:
     """Without a model: tensors are quantized by their names and shapes."""
-    if arguments.data is not None:
-        raise ConfigurationError("--data is given to a model: say which with --model")
+    if arguments.data is not None or quantizer.target is not None:
+        what = "--data is given to a model" if arguments.data is not None else "a target is measured on a model"
+        raise ConfigurationError(f"{what}: say which with --model")
     checkpoint = quantizer.quantize_checkpoint(arguments.weights)
     checkpoint.save(arguments.output)
     figures = {

@@ -11,13 +11,14 @@ from mono_quant.cli.inputs import add_plugin_argument
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.errors import ConfigurationError
 from mono_quant.quantizer import Quantizer
+from mono_quant.targets import Target
 
 __all__ = ["add_quantizer_arguments", "as_component", "quantizer_of"]
 
 _DEFAULT = QuantizationConfig()
 _FIELDS = (
-    "scheme", "observer", "validators", "algorithms", "kernel", "fuse", "runtime", "include", "exclude", "min_parameters",
-    "num_samples", "on_failure",
+    "scheme", "observer", "validators", "algorithms", "kernel", "fuse", "runtime", "include", "exclude",
+    "min_parameters", "num_samples", "on_failure",
 )  # fmt: skip
 """The fields of a configuration that options give, each under its own name."""
 
@@ -91,7 +92,9 @@ def as_component(text: str) -> str | dict[str, Any]:
     return component
 
 
-def quantizer_of(arguments: argparse.Namespace, *, show_progress: bool | None = None) -> Quantizer:
+def quantizer_of(
+    arguments: argparse.Namespace, *, show_progress: bool | None = None, target: Target | None = None
+) -> Quantizer:
     """A quantizer with those options.
 
     Raises:
@@ -102,7 +105,7 @@ def quantizer_of(arguments: argparse.Namespace, *, show_progress: bool | None = 
     config = attrs.evolve(
         _recipe(arguments.recipe), **{name: value for name, value in given.items() if value is not None}
     )
-    return Quantizer.from_config(config, plugins=arguments.plugin, show_progress=show_progress)
+    return Quantizer.from_config(config, plugins=arguments.plugin, show_progress=show_progress, target=target)
 
 
 def _recipe(where: str | None) -> QuantizationConfig:

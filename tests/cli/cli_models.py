@@ -48,6 +48,16 @@ def noisy_rows() -> list[Tensor]:
     return rows()
 
 
+def first_output(model: nn.Module) -> float:
+    """A figure of a model."""
+    with torch.no_grad():
+        return float(model(images()[0]).flatten()[0])
+
+
+def failing_metric(model: nn.Module) -> float:
+    raise ValueError(f"no figure of a {type(model).__name__}")
+
+
 def empty() -> list[Tensor]:
     return []
 

@@ -29,6 +29,7 @@ def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
     return {
         "quantize": f"quantize {NOISY} --output {tmp_path / 'out.safetensors'}",
         "plan": "plan --model cli_models:noisy",
+        "sensitivity": f"sensitivity {NOISY}",
         "inspect": f"inspect {made}",
         "validate": f"validate {made} {NOISY}",
         "compare": f"compare {made} {made}",

@@ -1,0 +1,40 @@
+"""Which layers cost what: each quantized alone."""
+
+from collections.abc import Mapping
+
+from mono_quant.plugin_api import Plan
+from mono_quant.targets.record import LayerSensitivity, Sensitivity
+from mono_quant.targets.target import Metric
+from mono_quant.targets.trial import Trial
+
+__all__ = ["rank"]
+
+
+def rank(trial: Trial, plan: Plan, metric: Metric | None, batches: int) -> Sensitivity:
+    """The layers of a plan, the most sensitive first.
+
+    Args:
+        trial: of the model.
+        plan: what is quantized, and how.
+        metric: of the user; None to rank by SQNR.
+        batches: how many there are in the trial.
+    """
+    entries = {entry.name: entry for entry in plan.entries}
+    found = []
+    for name, layer in plan.layers.items():
+        alone: Mapping[str, str] = {name: layer.scheme}
+        found.append(
+            LayerSensitivity(
+                name=name,
+                layer_type=entries[name].layer_type,
+                sqnr_db=trial.sqnr_db(alone),
+                metric=None if metric is None else float(metric(trial.choose(alone))),
+                float_bytes=entries[name].parameter_bytes,
+                quantized_bytes=layer.quantized_bytes,
+            )
+        )
+    return Sensitivity(
+        layers=tuple(sorted(found, key=lambda layer: layer.sqnr_db if layer.metric is None else layer.metric)),
+        metric=None if metric is None else float(metric(trial.choose({}))),
+        batches=batches,
+    )

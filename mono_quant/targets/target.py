@@ -1,0 +1,91 @@
+"""What a quantized model must reach."""
+
+import re
+from collections.abc import Callable
+
+import attrs
+from torch import nn
+
+from mono_quant.component import Component, components
+from mono_quant.errors import ConfigurationError
+
+__all__ = ["MaxDrop", "MaxSize", "Metric", "MinSQNR", "Target"]
+
+Metric = Callable[[nn.Module], float]
+"""A figure of a model, higher is better; it must leave the model as it is and give the same for the same model."""
+
+_UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+def _is_positive(_: object, field: "attrs.Attribute[float]", value: float) -> None:
+    if not value >= 0:
+        raise ConfigurationError(f"{field.name} must be a number of at least 0, got {value!r}")
+
+
+def _is_whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{field.name} must be a whole number of at least 1, got {value!r}")
+
+
+def _bytes(size: str | float) -> int:
+    """``"25MB"``, of 2^20 bytes each, as in reports; a number is bytes."""
+    if isinstance(size, int | float) and not isinstance(size, bool):
+        return int(size)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)\s*", str(size), re.IGNORECASE)
+    if found is None:
+        raise ConfigurationError(f'a size is like "25MB" or "1.5 GB", or a number of bytes; got {size!r}')
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+@attrs.frozen
+class Target:
+    """What all targets have.
+
+    Args:
+        then: schemes that a layer is given in turn where the run's own costs too much, before it is kept in float; of
+            those that need no data. Where a size is asked for: schemes of fewer bits, in turn.
+        evaluations: how many times models are measured at most.
+        batches: how many of the first calibration batches outputs are compared on.
+    """
+
+    then: tuple[Component, ...] = attrs.field(default=("int8-weight-only",), converter=components, kw_only=True)
+    evaluations: int = attrs.field(default=25, validator=_is_whole, kw_only=True)
+    batches: int = attrs.field(default=4, validator=_is_whole, kw_only=True)
+
+
+@attrs.frozen
+class MinSQNR(Target):
+    """The SQNR of the model's output is at least so many dB.
+
+    >>> MinSQNR(30.0).db
+    30.0
+    """
+
+    db: float = attrs.field(converter=float)
+
+
+@attrs.frozen
+class MaxDrop(Target):
+    """A metric falls by at most ``drop`` below that of the float model.
+
+    Args:
+        metric: of the model, higher is better.
+        drop: in its own units: 0.01 is one point of an accuracy between 0 and 1.
+    """
+
+    metric: Metric
+    drop: float = attrs.field(converter=float, validator=_is_positive)
+
+
+@attrs.frozen
+class MaxSize(Target):
+    """The tensors of the model take at most so many bytes.
+
+    >>> MaxSize("25MB").nbytes
+    26214400
+    """
+
+    nbytes: int = attrs.field(converter=_bytes)
+    then: tuple[Component, ...] = attrs.field(
+        default=({"name": "int4-weight-only", "misfit": "adjust"},), converter=components, kw_only=True
+    )

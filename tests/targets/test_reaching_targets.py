@@ -1,0 +1,224 @@
+"""Targets, from a model and data to a quantized model that meets them."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mono_quant import MaxDrop, MaxSize, MinSQNR, Quantizer
+from mono_quant.core.sqnr import sum_sqnr_db
+from mono_quant.errors import ConfigurationError, TargetError
+
+
+def net() -> nn.Sequential:
+    """Six layers, of which the second has inputs that int8 does badly."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 32), nn.ReLU(), nn.Linear(32, 10),
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        model[1].weight[2] *= 300
+        model[3].weight[:, 2] /= 300
+    return model
+
+
+def data(count: int = 5) -> list[Tensor]:
+    return [torch.randn(6, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+
+
+def quantizer(**options: object) -> Quantizer:
+    return Quantizer(show_progress=False, validators=("sqnr", "size"), **options)
+
+
+def measured_db(model: nn.Module, quantized: nn.Module, batches: int = 4) -> float:
+    with torch.no_grad():
+        return sum_sqnr_db((model(x), quantized(x)) for x in data()[:batches])
+
+
+def parameters_in_float(model: nn.Module) -> int:
+    return sum(layer.weight.numel() for layer in model.modules() if type(layer) in {nn.Linear, nn.Conv2d})
+
+
+def test_a_target_that_is_met_anyway_changes_nothing():
+    result = quantizer(target=MinSQNR(10)).quantize(net(), data())
+    assert result.found is not None
+    assert result.found.is_met
+    assert result.found.changed == {}
+    assert len(result.found.evaluations) == 1
+    assert result.plan.layers.keys() == quantizer().plan(net()).layers.keys()
+
+
+@pytest.mark.parametrize("then", [(), ("int8-weight-only",)])
+@pytest.mark.parametrize("db", [25.0, 35.0])
+def test_the_model_that_comes_out_has_the_sqnr_that_was_asked_for(db: float, then: tuple[str, ...]):
+    model = net()
+    assert measured_db(model, quantizer().quantize(model, data()).model) < db
+    result = quantizer(target=MinSQNR(db, then=then)).quantize(model, data())
+    assert measured_db(model, result.model) >= db
+    assert 0 < len(result.found.evaluations) <= 25
+    assert result.plan.layers
+
+
+def test_the_layer_that_costs_most_is_the_one_that_is_kept():
+    result = quantizer(target=MinSQNR(25, then=())).quantize(net(), data())
+    assert result.found.changed == {"3": "float"}
+    assert "3" in result.plan.kept
+
+
+def test_more_bits_for_weights_alone_leave_no_layer_in_float():
+    result = quantizer(target=MinSQNR(25)).quantize(net(), data())
+    assert result.found.changed == {"3": "int8-weight-only"}
+    assert parameters_in_float(result.model) == 0
+
+
+def test_a_metric_may_fall_by_no_more_than_was_asked_for():
+    model = net()
+    rows = torch.cat(data())
+    with torch.no_grad():
+        right = model(rows).argmax(1)
+
+    def agreement(candidate: nn.Module) -> float:
+        with torch.no_grad():
+            return float((candidate(rows).argmax(1) == right).float().mean())
+
+    result = quantizer(target=MaxDrop(agreement, 0.05)).quantize(model, data())
+    assert agreement(result.model) >= 0.95
+    assert "agreement" in result.found.target
+
+
+def test_a_size_is_met_with_fewer_bits_for_some_layers():
+    model = net()
+    plain = quantizer().quantize(model, data())
+    nbytes = int(plain.info.quantized_size_mb * 2**20 * 0.8)
+    result = quantizer(target=MaxSize(nbytes)).quantize(model, data())
+    assert result.info.quantized_size_mb * 2**20 <= nbytes
+    assert set(result.found.changed.values()) == {"int4-weight-only"}
+    assert 0 < len(result.found.changed) < len(result.plan.layers)
+
+
+def test_a_target_out_of_reach_is_an_error_that_has_the_nearest_result():
+    with pytest.raises(
+        TargetError, match=r"cannot be met with anything quantized:\ntarget +output SQNR >= 400 dB"
+    ) as caught:
+        quantizer(target=MinSQNR(400)).quantize(net(), data())
+    assert caught.value.best.plan.layers
+    assert not caught.value.best.found.is_met
+
+
+def test_a_size_out_of_reach_is_an_error():
+    with pytest.raises(TargetError, match=r"size <= 0\.10 KB"):
+        quantizer(target=MaxSize(100)).quantize(net(), data())
+
+
+def test_the_file_says_what_was_chosen_and_gives_it_back(tmp_path: Path):
+    model = net()
+    result = quantizer(target=MinSQNR(25)).quantize(model, data())
+    result.save(tmp_path / "model.safetensors")
+    loaded = Quantizer().load(tmp_path / "model.safetensors", net)
+    assert torch.equal(loaded(data()[0]), result.model(data()[0]))
+
+
+def test_the_users_own_overrides_stay():
+    result = quantizer(target=MinSQNR(25), overrides={"9": "float"}).quantize(net(), data())
+    assert "9" in result.plan.kept
+
+
+def test_the_users_model_is_left_as_it_was():
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    quantizer(target=MinSQNR(35)).quantize(model, data())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert type(model[3]) is nn.Conv2d
+
+
+def test_layers_that_share_a_weight_are_not_torn_apart():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.c = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+            self.b.weight = self.a.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+    rows = [torch.randn(9, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    try:
+        found = quantizer(target=MinSQNR(41)).quantize(Tied().eval(), rows).found
+    except TargetError as error:
+        found = error.best.found
+    assert not {"a", "b"} & set(found.changed)
+
+
+def test_a_model_that_is_one_layer_can_have_a_target():
+    torch.manual_seed(0)
+    rows = [torch.randn(9, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    result = quantizer(target=MinSQNR(44)).quantize(nn.Linear(8, 8).eval(), rows)
+    assert result.found.changed == {"": "int8-weight-only"}
+
+
+def test_sensitivity_puts_the_layer_first_that_costs_most():
+    found = quantizer().sensitivity(net(), data())
+    assert found.layers[0].name == "3"
+    assert [layer.sqnr_db for layer in found.layers] == sorted(layer.sqnr_db for layer in found.layers)
+    assert str(found).splitlines()[1].startswith("3 ")
+
+
+def test_the_sensitivity_of_a_layer_is_the_sqnr_of_the_model_in_which_it_alone_is_quantized():
+    model = net()
+    found = {layer.name: layer.sqnr_db for layer in quantizer().sensitivity(model, data()).layers}
+    for name, db in found.items():
+        alone = quantizer(include=[name], fuse=False).quantize(model, data())
+        assert db == pytest.approx(measured_db(model, alone.model), abs=0.05)
+
+
+def test_sensitivity_ranks_by_a_metric_that_is_given():
+    def fixed(model: nn.Module) -> float:
+        return 0.25 if type(model[9]) is not nn.Linear else 0.5
+
+    found = quantizer().sensitivity(net(), data(), metric=fixed)
+    assert found.layers[0].name == "9"
+    assert found.layers[0].metric == 0.25
+    assert found.metric == 0.5
+    assert "the float model has 0.5" in str(found)
+
+
+def test_data_that_can_be_read_once_are_refused():
+    def batches() -> Iterator[Tensor]:
+        yield from data()
+
+    for call in (
+        lambda: quantizer(target=MinSQNR(20)).quantize(net(), batches()),
+        lambda: quantizer().sensitivity(net(), batches()),
+    ):
+        with pytest.raises(ConfigurationError, match="read twice"):
+            call()
+
+
+def test_a_target_without_data_is_refused():
+    with pytest.raises(ConfigurationError, match="measured on data"):
+        quantizer(target=MinSQNR(20)).quantize(net())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: MaxSize("25 parsecs"), "25MB"),
+        (lambda: MaxDrop(len, -0.1), "at least 0"),
+        (lambda: MinSQNR(20, evaluations=0), "at least 1"),
+        (lambda: MinSQNR(20, batches=1.5), "at least 1"),
+    ],
+)
+def test_a_target_that_cannot_be_meant_is_refused(make: object, said: str):
+    with pytest.raises(ConfigurationError, match=said):
+        make()
+
+
+def test_a_scheme_to_turn_to_that_needs_data_is_refused():
+    with pytest.raises(ConfigurationError, match="need no data"):
+        quantizer(target=MinSQNR(99, then=("int8-static",))).quantize(net(), data())
