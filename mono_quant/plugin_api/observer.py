@@ -10,9 +10,9 @@ from mono_quant.core.affine import choose_qparams
 from mono_quant.core.granularity import Granularity, PerTensor
 from mono_quant.core.qtypes import QType, as_qtype
 
-__all__ = ["Observer"]
+__all__ = ["SMALLEST_ACTIVATION_SCALE", "Observer"]
 
-_SMALLEST_ACTIVATION_SCALE = 1e-8
+SMALLEST_ACTIVATION_SCALE = 1e-8
 
 
 class Observer(ABC):
@@ -116,6 +116,4 @@ class Observer(ABC):
             message = f"{type(self).__name__} has observed no data: call forward(x) before calculate_qparams()"
             raise RuntimeError(message)
         low, high = (self.granularity.unview(end) for end in ends)
-        return choose_qparams(
-            low, high, self.qtype, symmetric=self.symmetric, smallest_scale=_SMALLEST_ACTIVATION_SCALE
-        )
+        return choose_qparams(low, high, self.qtype, symmetric=self.symmetric, smallest_scale=SMALLEST_ACTIVATION_SCALE)

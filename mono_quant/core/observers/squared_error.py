@@ -1,0 +1,68 @@
+"""The range with the least squared error of rounding and clipping together."""
+
+import torch
+from torch import Tensor
+
+from mono_quant.core.affine import choose_qparams
+from mono_quant.core.observers.bins import Bins, candidates, mean_errors
+from mono_quant.core.qtypes import QType
+from mono_quant.plugin_api.observer import SMALLEST_ACTIVATION_SCALE
+
+__all__ = ["least_squared_error"]
+
+
+def least_squared_error(bins: Bins, qtype: QType, *, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """``(min, max)``, 0-d: of all pairs of candidate ends the one with the least error.
+
+        E(l, h) = N(l, h) · s² / 12  +  Σ_{x < l} (l - x)²  +  Σ_{x > h} (x - h)²
+
+    N(l, h) values lie within, where the error of rounding is spread evenly over a step s = (h - l) / (qmax - qmin) and
+    its mean square s² / 12 (Bennett 1948, https://doi.org/10.1002/j.1538-7305.1948.tb01340.x). With ``symmetric``, the
+    pairs are (-t, t). Where the errors of the pair that is found, rounding counted exactly, are not less than those of
+    the whole range, as for values that happen to lie on its grid, the whole range is kept.
+
+    Args:
+        bins: all data of one group.
+        qtype: of the codes.
+        symmetric: whether the range will be centred on zero.
+    """
+    distances = candidates(bins)
+    low, high = bins.edges[bins.zero - distances], bins.edges[bins.zero + distances]
+    below, above = _clipped(bins)
+    count_below, count_above = (torch.cat([torch.zeros(1), c.cumsum(0)]) for c in (bins.counts, bins.counts.flip(0)))
+    cost_low, cost_high = below[bins.zero - distances], above[bins.zero + distances]
+    out_low, out_high = count_below[bins.zero - distances], count_above[bins.zero - distances]
+    if symmetric:
+        step = 2 * torch.maximum(-low, high) / (2 * ((qtype.qmax - qtype.qmin) // 2))
+    else:
+        low, cost_low, out_low = low[:, None], cost_low[:, None], out_low[:, None]
+        step = (high.clamp(min=0) - low.clamp(max=0)) / (qtype.qmax - qtype.qmin)
+    within = bins.counts.sum() - out_low - out_high
+    errors = within * step.clamp(min=SMALLEST_ACTIVATION_SCALE / bins.unit) ** 2 / 12 + cost_low + cost_high
+    best = int(errors.argmin())
+    at_low, at_high = (best, best) if symmetric else divmod(best, len(distances))
+    found = torch.stack([bins.edges[0], low.flatten()[at_low]]), torch.stack([bins.edges[-1], high[at_high]])
+    exact = _exact(bins, *found, qtype, symmetric=symmetric)
+    better = int(exact[1] < exact[0])
+    return found[0][better], found[1][better]
+
+
+def _clipped(bins: Bins) -> tuple[Tensor, Tensor]:
+    """``Σ_{x < e} (e - x)²`` and ``Σ_{x > e} (x - e)²`` for each edge e: two ``(2 B + 1,)``.
+
+    With x spread evenly in a bin of middle m and width v, ``mean (x - e)² = m² + v² / 12 - 2 e m + e²``: three sums.
+    """
+    middle, width = (bins.edges[1:] + bins.edges[:-1]) / 2, bins.edges.diff()
+    moments = torch.stack([torch.ones_like(middle), middle, middle**2 + width**2 / 12]) * bins.counts.double()
+    nothing = torch.zeros(3, 1, dtype=torch.float64)
+    below = torch.cat([nothing, moments.cumsum(1)], dim=1)
+    above = torch.cat([moments.flip(1).cumsum(1).flip(1), nothing], dim=1)
+    left, right = (n * bins.edges**2 - 2 * bins.edges * first + second for n, first, second in (below, above))
+    return left.clamp(min=0), right.clamp(min=0)
+
+
+def _exact(bins: Bins, low: Tensor, high: Tensor, qtype: QType, *, symmetric: bool) -> Tensor:
+    scale, zero_point = choose_qparams(
+        low * bins.unit, high * bins.unit, qtype, symmetric=symmetric, smallest_scale=SMALLEST_ACTIVATION_SCALE
+    )
+    return mean_errors(bins, scale, zero_point, qtype, norm=2)
