@@ -68,12 +68,12 @@ def exact(bins: Bins, low: float, high: float, qtype: QType, *, symmetric: bool)
     return slow_error(bins, float(scale), int(zero_point), qtype, 2)
 
 
-def test_candidates_are_every_bin_at_first_and_then_a_64th_of_an_octave_apart():
+def test_candidates_are_every_bin_at_first_and_then_a_32nd_of_an_octave_apart():
     distances = candidates(bins_of([1] * 2 * 2047)).tolist()
     assert distances[0] == 2047
     assert distances == sorted(set(distances), reverse=True)
-    assert set(range(1, 64)) <= set(distances)
-    assert all(one <= other * 2 ** (1 / 64) + 1 for one, other in pairwise(distances))
+    assert set(range(1, 32)) <= set(distances)
+    assert all(one <= other * 2 ** (1 / 32) + 1 for one, other in pairwise(distances))
     assert candidates(bins_of([1] * 2)).tolist() == [1]
 
 

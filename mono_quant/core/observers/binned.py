@@ -10,6 +10,7 @@ from torch import Tensor
 from mono_quant.core.granularity import Granularity
 from mono_quant.core.observers.bins import Bins
 from mono_quant.core.observers.ends import ends_of
+from mono_quant.core.observers.pieces import pieces
 from mono_quant.core.qtypes import QType
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.observer import Observer
@@ -73,7 +74,8 @@ class BinnedObserver(Observer):
         low, high = ends_of(x)
         self._widen(low, high)
         counts, _, _ = self._kept
-        counts += self._counted(x, has_negative=bool(low.min() < 0))
+        for piece in pieces(x, least=2 * counts.shape[1]):
+            counts += self._counted(piece)
 
     def range(self) -> tuple[Tensor, Tensor] | None:
         """``(min, max)``, each ``(groups,)``, float32, within the data; None when nothing was observed."""
@@ -132,6 +134,10 @@ class BinnedObserver(Observer):
         self._seen, self._found = (counts, low, high), None
         self._exponent = _exponent(torch.maximum(-low, high), self.bins)
         self._width = torch.ldexp(torch.ones_like(low, dtype=torch.float64), self._exponent)
+        # Times 2^126 down to 2^0 is exact in float32. A quotient by more could be too small for it, and count as zero.
+        precise = torch.float64 if bool((self._exponent > 0).any()) else torch.float32
+        self._inverse = (1 / self._width).to(precise)[:, None]
+        self._has_negative = bool((low < 0).any())
 
     def _refuse_other(self, bins: int) -> None:
         if bins != self.bins:
@@ -152,13 +158,11 @@ class BinnedObserver(Observer):
         if bool(doublings.any()):
             self._seen = (_coarsened(counts, doublings), *self._kept[1:])
 
-    def _counted(self, x: Tensor, *, has_negative: bool) -> Tensor:
-        """``(observations, groups, elements) → (groups, 2 · bins - 1)``."""
+    def _counted(self, x: Tensor) -> Tensor:
+        """``(groups, n) → (groups, 2 · bins - 1)``."""
         groups, places = self._kept[0].shape
-        # Times 2^126 down to 2^0 is exact in float32. A quotient by more could be too small for it, and count as zero.
-        x = x.double() if bool((self._exponent > 0).any()) else x
-        inverse = (1 / self._width).to(x.dtype)[:, None]
-        bin_ = x.abs().mul_(inverse).ceil_().copysign_(x) if has_negative else x.mul(inverse).ceil_()
+        x = x.to(self._inverse.dtype)
+        bin_ = x.abs().mul_(self._inverse).ceil_().copysign_(x) if self._has_negative else x.mul(self._inverse).ceil_()
         place = bin_.add_(self.bins - 1).to(torch.int32 if groups * places < 2**31 else torch.int64)
         if groups > 1:
             place += torch.arange(0, groups * places, places, dtype=place.dtype)[:, None]

@@ -8,7 +8,7 @@ from mono_quant.core.qtypes import QType
 
 __all__ = ["Bins", "candidates", "mean_errors"]
 
-_STEPS_AN_OCTAVE = 64
+_STEPS_AN_OCTAVE = 32
 _POINT = 1e-6
 """A bin narrower than this part of a step counts as one point."""
 
@@ -34,9 +34,10 @@ class Bins:
 
 
 def candidates(bins: Bins) -> Tensor:
-    """Distances from zero, in bins, at which a range may end: the whole first, each less by 1/64 octave or a bin.
+    """Distances from zero, in bins, at which a range may end: the whole first, each less by 1/32 octave or a bin.
 
-    ``(K,)`` int64. What is lost against trying each bin is in the third digit of a range.
+    ``(K,)`` int64. The best of them is within 1.1 % of the best bin. There the error is level: what is lost is in its
+    fourth digit.
     """
     count = bins.zero
     steps = range(_STEPS_AN_OCTAVE * count.bit_length())

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mono_quant.core.granularity import Granularity
 from mono_quant.core.observers.ends import ends_of
+from mono_quant.core.observers.pieces import pieces
 from mono_quant.core.qtypes import QType
 from mono_quant.plugin_api.observer import Observer
 
@@ -58,9 +59,10 @@ class PercentileObserver(Observer):
         low, high = ends_of(view)
         if self._seen is None:
             self._seen = (torch.zeros(view.shape[1], _NUMBERS, dtype=torch.int64), low, high)
-        bits = view.to(torch.bfloat16).view(torch.int16).to(torch.int32).bitwise_and_(_NUMBERS - 1)
-        for counts, group in zip(self._seen[0], bits.unbind(1), strict=True):
-            counts.add_(group.flatten().bincount(minlength=_NUMBERS))
+        for piece in pieces(view, least=4 * _NUMBERS):
+            bits = piece.to(torch.bfloat16).view(torch.int16).to(torch.int32).bitwise_and_(_NUMBERS - 1)
+            for counts, group in zip(self._seen[0], bits, strict=True):
+                counts.add_(group.bincount(minlength=_NUMBERS))
         self._widen(low, high)
 
     def range(self) -> tuple[Tensor, Tensor] | None:

@@ -27,24 +27,24 @@ def least_squared_error(bins: Bins, qtype: QType, *, symmetric: bool) -> tuple[T
         symmetric: whether the range will be centred on zero.
     """
     distances = candidates(bins)
-    low, high = bins.edges[bins.zero - distances], bins.edges[bins.zero + distances]
     below, above = _clipped(bins)
-    count_below, count_above = (torch.cat([torch.zeros(1), c.cumsum(0)]) for c in (bins.counts, bins.counts.flip(0)))
-    cost_low, cost_high = below[bins.zero - distances], above[bins.zero + distances]
-    out_low, out_high = count_below[bins.zero - distances], count_above[bins.zero - distances]
+    up_to = torch.cat([torch.zeros(1, dtype=torch.float64), bins.counts.double().cumsum(0)])
+    at_high = bins.zero + distances
+    at_low = bins.zero - (distances if symmetric or bins.edges[0] < 0 else distances[:1])
+    at_low = at_low if symmetric else at_low[:, None]
+    low, high = bins.edges[at_low], bins.edges[at_high]
     if symmetric:
-        step = 2 * torch.maximum(-low, high) / (2 * ((qtype.qmax - qtype.qmin) // 2))
+        step = torch.maximum(-low, high) / ((qtype.qmax - qtype.qmin) // 2)
     else:
-        low, cost_low, out_low = low[:, None], cost_low[:, None], out_low[:, None]
         step = (high.clamp(min=0) - low.clamp(max=0)) / (qtype.qmax - qtype.qmin)
-    within = bins.counts.sum() - out_low - out_high
-    errors = within * step.clamp(min=SMALLEST_ACTIVATION_SCALE / bins.unit) ** 2 / 12 + cost_low + cost_high
-    best = int(errors.argmin())
-    at_low, at_high = (best, best) if symmetric else divmod(best, len(distances))
-    found = torch.stack([bins.edges[0], low.flatten()[at_low]]), torch.stack([bins.edges[-1], high[at_high]])
-    exact = _exact(bins, *found, qtype, symmetric=symmetric)
+    within = up_to[at_high] - up_to[at_low]
+    errors = within * step.clamp(min=SMALLEST_ACTIVATION_SCALE / bins.unit) ** 2 / 12 + below[at_low] + above[at_high]
+    best = errors.argmin()
+    ends = (end.expand_as(errors).flatten()[best] for end in (low, high))
+    lows, highs = (torch.stack(pair) for pair in zip((bins.edges[0], bins.edges[-1]), ends, strict=True))
+    exact = _exact(bins, lows, highs, qtype, symmetric=symmetric)
     better = int(exact[1] < exact[0])
-    return found[0][better], found[1][better]
+    return lows[better], highs[better]
 
 
 def _clipped(bins: Bins) -> tuple[Tensor, Tensor]:
