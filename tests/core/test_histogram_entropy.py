@@ -86,7 +86,6 @@ def test_it_is_the_least_by_the_definition_for_eight_bits(*, symmetric: bool):
     best = max(t for t, d in divergences.items() if math.isclose(d, min(divergences.values()), abs_tol=1e-12))
     width = 2.0 ** math.ceil(math.log2(float(x.abs().max()) / 511))
     assert ends_of(observer)[1] == [min(best * width, float(x.max()))]
-    assert 0 < best * width < float(x.abs().max())
 
 
 def test_one_far_outlier_is_left_out():

@@ -7,7 +7,7 @@ from torch import Tensor
 __all__ = ["pieces"]
 
 _ELEMENTS = 2**16
-"""Of float32 a quarter of a MiB. In fresh memory of the size of a large activation passes take several times as long."""
+"""Of float32 a quarter of a MiB. In fresh memory of the size of an activation, passes take several times as long."""
 
 
 def pieces(view: Tensor, *, least: int = 1) -> Iterator[Tensor]:
