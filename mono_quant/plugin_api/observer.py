@@ -77,8 +77,12 @@ class Observer(ABC):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` gave to an observer that was made alike, for the same granularity. Copies the tensors.
 
+        The type of the codes and ``symmetric`` may differ: a state says what was seen, and a range for other codes is
+        found from it as if this observer had seen the data. Options that change only how may differ too.
+
         Raises:
             TypeError: when this kind of observer keeps no state.
+            ValueError: when the state is of an observer with other options, which change what is kept.
         """
         message = f"{type(self).__name__} has no state to load {sorted(state)} into"
         raise TypeError(message)
