@@ -143,9 +143,8 @@ class CentresWhatItKeeps(MinMaxObserver):
     """Right while no state is loaded."""
 
     def _widen(self, low: Tensor, high: Tensor) -> None:
-        if self.symmetric:
-            high = torch.maximum(-low, high)
-        super()._widen(low, high)
+        largest = torch.maximum(-low, high)
+        super()._widen(*((-largest, largest) if self.symmetric else (low, high)))
 
 
 @planted("test_a_state_shares_no_memory_with_the_observer_that_gave_it")
