@@ -14,8 +14,8 @@ def least_entropy(bins: Bins, qtype: QType, *, symmetric: bool) -> tuple[Tensor,
 
     P are the bins within ±t, the counts of those beyond added to the outermost. Q is what one count a code tells of
     them: the n bins without those beyond are put on L levels, bin j on level ``floor(j L / n)``, and each level's count
-    is spread evenly over those of its bins that P does not show empty. Both are normalised. (Migacz 2017, 8-bit
-    inference with TensorRT, https://www.cse.iitd.ac.in/~rijurekha/course/tensorrt.pdf.)
+    is spread evenly over those of its bins that P does not show empty. Both are normalised. (Migacz 2017, "8-bit
+    inference with TensorRT", GPU Technology Conference.)
 
     There are 256 levels for the bins of both signs; with ``symmetric`` 128 for those of the magnitudes. Ranges of fewer
     bins than levels are not candidates: they would lose nothing in this measure. Of equals the widest is taken.

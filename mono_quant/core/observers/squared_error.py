@@ -17,7 +17,7 @@ def least_squared_error(bins: Bins, qtype: QType, *, symmetric: bool) -> tuple[T
         E(l, h) = N(l, h) · s² / 12  +  Σ_{x < l} (l - x)²  +  Σ_{x > h} (x - h)²
 
     N(l, h) values lie within, where the error of rounding is spread evenly over a step s = (h - l) / (qmax - qmin) and
-    its mean square s² / 12 (Bennett 1948, https://doi.org/10.1002/j.1538-7305.1948.tb01340.x). With ``symmetric``, the
+    its mean square s² / 12 (Bennett 1948, "Spectra of quantized signals"). With ``symmetric``, the
     pairs are (-t, t). Where the errors of the pair that is found, rounding counted exactly, are not less than those of
     the whole range, as for values that happen to lie on its grid, the whole range is kept.
 
