@@ -112,7 +112,7 @@ def plugin_new(session: nox.Session) -> None:
     """``monoquant plugin new`` for every kind, and the how-to for observers from an empty folder; all installed."""
     install(session, ".[testing]", "hatchling", "build")
     session.run("python", "tests/wheels/follow_how_to.py")
-    session.run("pip", "uninstall", "--yes", "--quiet", "mono-quant-percentile")
+    session.run("pip", "uninstall", "--yes", "--quiet", "mono-quant-spread")
     folder = Path(session.create_tmp())
     for kind in ("observer", "source", "scheme", "format", "validator", "kernel", "algorithm", "runtime"):
         shutil.rmtree(folder / f"mono-quant-new-{kind}", ignore_errors=True)

@@ -139,7 +139,7 @@ def test_the_codes_of_an_input_are_those_that_the_formula_is_about(qparams: tupl
     [
         *(REPOSITORY / "mono_quant" / "scaffold" / "templates").glob("*.py.txt"),
         *(REPOSITORY / "plugins" / "mono-quant-report" / "src").rglob("*.py"),
-        *(REPOSITORY / "plugins" / "mono-quant-percentile" / "src").rglob("*.py"),
+        *(REPOSITORY / "plugins" / "mono-quant-spread" / "src").rglob("*.py"),
         *(REPOSITORY / "plugins" / "mono-quant-numpy" / "src").rglob("*.py"),
     ],
     ids=lambda path: path.name,

@@ -35,7 +35,9 @@ def test_an_unknown_name_is_refused_before_any_data_is_drawn(options: Mapping[st
 @pytest.mark.parametrize("kept", [None, "*"], ids=["some layers", "no layer"])
 @pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
 def test_an_unknown_observer_is_refused_when_planning_whatever_the_scheme_needs(scheme: str, kept: str | None):
-    with pytest.raises(UnknownPluginError, match=r"no observer is named 'minmaks'; there are: minmax"):
+    with pytest.raises(
+        UnknownPluginError, match=r"no observer is named 'minmaks'; there are: absmax, histogram, minmax, "
+    ):
         Quantizer(scheme, observer="minmaks", exclude=kept).plan(mlp())
 
 

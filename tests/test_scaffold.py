@@ -58,12 +58,12 @@ def test_the_tests_of_every_kind_pass_as_written(tmp_path: Path):
     assert " passed" in ran.stdout
 
 
-@pytest.mark.parametrize("name", ["percentile", "mono-quant-percentile"])
+@pytest.mark.parametrize("name", ["spread", "mono-quant-spread"])
 def test_the_name_is_with_or_without_the_prefix(tmp_path: Path, name: str):
-    assert write_project(name, "observer", tmp_path).name == "mono-quant-percentile"
+    assert write_project(name, "observer", tmp_path).name == "mono-quant-spread"
 
 
-@pytest.mark.parametrize("name", ["", "Percentile", "two words", "../elsewhere", "9th", "a--b", "mono-quant-"])
+@pytest.mark.parametrize("name", ["", "Spread", "two words", "../elsewhere", "9th", "a--b", "mono-quant-"])
 def test_another_name_is_refused_and_nothing_written(tmp_path: Path, name: str):
     with pytest.raises(ConfigurationError, match="a plugin is named by lower-case words"):
         write_project(name, "observer", tmp_path)

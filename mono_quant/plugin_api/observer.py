@@ -10,9 +10,9 @@ from mono_quant.core.affine import choose_qparams
 from mono_quant.core.granularity import Granularity, PerTensor
 from mono_quant.core.qtypes import QType, as_qtype
 
-__all__ = ["Observer"]
+__all__ = ["SMALLEST_ACTIVATION_SCALE", "Observer"]
 
-_SMALLEST_ACTIVATION_SCALE = 1e-8
+SMALLEST_ACTIVATION_SCALE = 1e-8
 
 
 class Observer(ABC):
@@ -77,8 +77,12 @@ class Observer(ABC):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` gave to an observer that was made alike, for the same granularity. Copies the tensors.
 
+        The type of the codes and ``symmetric`` may differ: a state says what was seen, and a range for other codes is
+        found from it as if this observer had seen the data. Options that change only how may differ too.
+
         Raises:
             TypeError: when this kind of observer keeps no state.
+            ValueError: when the state is of an observer with other options, which change what is kept.
         """
         message = f"{type(self).__name__} has no state to load {sorted(state)} into"
         raise TypeError(message)
@@ -116,6 +120,4 @@ class Observer(ABC):
             message = f"{type(self).__name__} has observed no data: call forward(x) before calculate_qparams()"
             raise RuntimeError(message)
         low, high = (self.granularity.unview(end) for end in ends)
-        return choose_qparams(
-            low, high, self.qtype, symmetric=self.symmetric, smallest_scale=_SMALLEST_ACTIVATION_SCALE
-        )
+        return choose_qparams(low, high, self.qtype, symmetric=self.symmetric, smallest_scale=SMALLEST_ACTIVATION_SCALE)

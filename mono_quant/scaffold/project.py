@@ -28,7 +28,7 @@ def write_project(name: str, kind: str, parent: Path) -> Path:
     """Write the project of a plugin with one component; all of it or nothing.
 
     Args:
-        name: of the component, ``"percentile"``; the distribution is called ``mono-quant-percentile``.
+        name: of the component, ``"spread"``; the distribution is called ``mono-quant-spread``.
         kind: one of `KINDS`.
         parent: the folder that the project's folder is made in.
 
@@ -40,9 +40,7 @@ def write_project(name: str, kind: str, parent: Path) -> Path:
     """
     name = name.removeprefix(_PREFIX)
     if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"a plugin is named by lower-case words joined by hyphens, as 'percentile', not {name!r}"
-        )
+        raise ConfigurationError(f"a plugin is named by lower-case words joined by hyphens, as 'spread', not {name!r}")
     if kind not in KINDS:
         raise ConfigurationError(f"there is no kind {kind!r} of plugin; there are {', '.join(KINDS)}")
     folder = parent / f"{_PREFIX}{name}"

@@ -3,11 +3,11 @@
 Derive a class from a suite in a test file of yours, say how your component is made, and run pytest:
 
     from mono_quant.testing import ObserverSuite
-    from mono_quant_percentile import PercentileObserver
+    from mono_quant_spread import SpreadObserver
 
-    class TestPercentile(ObserverSuite):
+    class TestSpread(ObserverSuite):
         def make(self, **common):
-            return PercentileObserver(percentile=99, **common)
+            return SpreadObserver(k=3, **common)
 
 Class attributes declare what the component does not promise, each with its meaning in the suite. Needs the extra
 ``mono-quant[testing]``.

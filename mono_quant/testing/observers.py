@@ -234,6 +234,20 @@ class ObserverSuite(ABC):
             observer.forward(finite("outlier"))
         assert _same(_ends(original), _ends(restored)), "after load_state(state()) more data gives another range"
 
+    @pytest.mark.parametrize("symmetric", [False, True])
+    @pytest.mark.parametrize("dtype", ["int8", "uint8"])
+    def test_a_saved_state_serves_other_codes(self, dtype: str, *, symmetric: bool) -> None:
+        if self.keeps_no_state:
+            return
+        x = finite("heavy-tails")
+        original = self._seen([x], dtype="int8", symmetric=False)
+        _assert_keeps_state(original)
+        restored = self.make(dtype=dtype, symmetric=symmetric)
+        restored.load_state(original.state())
+        expected = self._seen([x], dtype=dtype, symmetric=symmetric)
+        same = _same(_ends(expected), _ends(restored))
+        assert same, "a state must say what was seen, not what its observer's codes made of it"
+
     @_every_granularity
     def test_a_state_shares_no_memory_with_the_observer_that_gave_it(self, granularity: Granularity) -> None:
         original = self._seen([finite("normal")], granularity=granularity)

@@ -21,7 +21,7 @@ from mono_quant.io.manifest import Manifest
 from mono_quant.plugin_api import hookspecs
 from mono_quant.scaffold import KINDS
 
-PERCENTILE = REPOSITORY / "plugins" / "mono-quant-percentile" / "src" / "mono_quant_percentile" / "__init__.py"
+SPREAD = REPOSITORY / "plugins" / "mono-quant-spread" / "src" / "mono_quant_spread" / "__init__.py"
 
 
 def named_in(page: str) -> set[str]:
@@ -122,18 +122,18 @@ def test_the_file_reference_names_every_field_of_the_manifest():
 
 def test_the_how_to_shows_the_distribution_itself():
     shown = dict(doc_pages.files(DOCS / "how-to" / "write-an-observer.md"))
-    assert shown["mono-quant-percentile/src/mono_quant_percentile/__init__.py"] == PERCENTILE.read_text()
+    assert shown["mono-quant-spread/src/mono_quant_spread/__init__.py"] == SPREAD.read_text()
 
 
 def test_an_observer_takes_at_most_thirty_lines_of_its_authors_code():
-    tree = ast.parse(PERCENTILE.read_text())
+    tree = ast.parse(SPREAD.read_text())
     told: set[int] = set()  # lines of docstrings and imports
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) or (
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         ):
             told |= set(range(node.lineno, node.end_lineno + 1))
-    written = [line for number, line in enumerate(PERCENTILE.read_text().splitlines(), 1) if number not in told]
+    written = [line for number, line in enumerate(SPREAD.read_text().splitlines(), 1) if number not in told]
     assert 20 < len([line for line in written if line.strip()]) <= 30
 
 

@@ -35,7 +35,8 @@ def test_autoload_is_on_unless_something_is_said():
 def test_autoload_false_keeps_third_parties_out_and_says_so():
     manager = PluginManager.with_plugins(autoload=False)
     assert status(manager)["wide"] == "blocked"
-    assert manager.observers.names() == ["minmax"]
+    assert "wide" not in manager.observers.names()
+    assert "minmax" in manager.observers.names()
 
 
 def test_a_quantizer_without_autoload_has_the_built_ins(model: nn.Module, batches: list[torch.Tensor]):
@@ -45,7 +46,7 @@ def test_a_quantizer_without_autoload_has_the_built_ins(model: nn.Module, batche
 def test_a_quantizer_without_autoload_does_not_know_a_third_party_and_says_why(
     model: nn.Module, batches: list[torch.Tensor]
 ):
-    why = r"(?s)no observer is named 'wide'; there are: minmax\..*blocked, because autoload is off: wide \(mono-quant-w"
+    why = r"(?s)no observer is named 'wide'; there are: .*minmax.*blocked, because autoload is off: wide \(mono-quant-w"
     with pytest.raises(UnknownPluginError, match=why):
         Quantizer(observer="wide", autoload=False).quantize(model, batches)
 

@@ -1,6 +1,6 @@
 """A third-party distribution as its users get it: wheel, pip install, list, use, its own tests, uninstall.
 
-    python tests/wheels/check_third_party.py --dist plugins/mono-quant-percentile
+    python tests/wheels/check_third_party.py --dist plugins/mono-quant-spread
 
 Run in a virtual environment of its own, where mono-quant, pytest, build, hatchling and what the distribution needs
 are installed; ``nox -s plugins`` does so. Nothing is downloaded. Exits with 1 and a reason as soon as something is

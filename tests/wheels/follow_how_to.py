@@ -29,10 +29,10 @@ def main() -> None:
         for block in doc_pages.blocks(PAGE):
             follow(block, folder)
         plugins = {plugin["name"]: plugin for plugin in json.loads(shell("monoquant plugins --json", folder))}
-        require(plugins["percentile"]["status"] == "active", "`monoquant plugins` lists it")
+        require(plugins["spread"]["status"] == "active", "`monoquant plugins` lists it")
         inspected = json.loads(shell("monoquant inspect int8.safetensors --json", folder))["manifest"]
-        require(inspected["config"]["observer"] == {"name": "percentile", "options": {}}, "the file was made with it")
-        require("mono-quant-percentile" in inspected["versions"], "and says from which distribution it is")
+        require(inspected["config"]["observer"] == {"name": "spread", "options": {}}, "the file was made with it")
+        require("mono-quant-spread" in inspected["versions"], "and says from which distribution it is")
 
 
 def follow(block: doc_pages.Block, folder: Path) -> None:

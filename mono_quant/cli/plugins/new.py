@@ -18,7 +18,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "new", help="write a project for a plugin of your own", description=__doc__
     )
-    parser.add_argument("name", help='of the component, as "percentile"; the project is called mono-quant-percentile')
+    parser.add_argument("name", help='of the component, as "spread"; the project is called mono-quant-spread')
     parser.add_argument("--kind", choices=KINDS, default="observer", help="what it is")
     parser.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where the project's folder is made"

@@ -138,6 +138,15 @@ class SavesOneGroup(MinMaxObserver):
         return {name: end[:1] for name, end in super().state().items()}
 
 
+@planted("test_a_saved_state_serves_other_codes")
+class CentresWhatItKeeps(MinMaxObserver):
+    """Right while no state is loaded."""
+
+    def _widen(self, low: Tensor, high: Tensor) -> None:
+        largest = torch.maximum(-low, high)
+        super()._widen(*((-largest, largest) if self.symmetric else (low, high)))
+
+
 @planted("test_a_state_shares_no_memory_with_the_observer_that_gave_it")
 class HandsOutWhatItKeeps(MinMaxObserver):
     def state(self) -> dict[str, Tensor]:

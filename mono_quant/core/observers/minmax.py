@@ -1,4 +1,4 @@
-"""The observer that the package ships: the smallest and the largest value seen."""
+"""The smallest and the largest value seen."""
 
 from typing import ClassVar, Self
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.granularity import Granularity
+from mono_quant.core.observers.ends import ends_of
 from mono_quant.core.qtypes import QType
 from mono_quant.plugin_api.observer import Observer
 
@@ -40,11 +41,7 @@ class MinMaxObserver(Observer):
 
     def observe(self, view: Tensor) -> None:
         """Widen the range to what is in ``view``, ``(observations, groups, elements)``."""
-        if view.shape[1] == 1:
-            low, high = (end.reshape(1) for end in torch.aminmax(view))
-        else:
-            low, high = view.amin(dim=(0, 2)), view.amax(dim=(0, 2))
-        self._widen(low, high)
+        self._widen(*ends_of(view))
 
     def range(self) -> tuple[Tensor, Tensor] | None:
         """``(min, max)``, each ``(groups,)``, or None when nothing was observed."""
