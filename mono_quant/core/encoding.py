@@ -47,7 +47,7 @@ def encode(weight: Tensor, spec: WeightSpec) -> dict[str, Tensor]:
         codes_RGE = codes_of(weight_RGE, *_qparams(stored, spec, block), spec.dtype)
         codes_RK = codes_RGE.flatten(1)[:, : spec.per_channel]
         if spec.dtype.is_packed:
-            codes_CW[block] = pack(codes_RK - spec.dtype.qmin, spec.dtype.bits)
+            codes_CW[block] = pack(codes_RK.to(torch.int8).sub_(spec.dtype.qmin), spec.dtype.bits)
         else:
             codes_CW[block] = codes_RK.view(-1, *codes_CW.shape[1:])
     return stored
