@@ -64,9 +64,11 @@ def quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: 
     return codes_of(x, scale, zero_point, qtype).to(qtype.storage)
 
 
-def codes_of(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: QType) -> Tensor:
+def codes_of(
+    x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: QType, out: Tensor | None = None
+) -> Tensor:
     """The same codes in the dtype of ``x``; codes that are floating-point themselves are not yet rounded to theirs."""
-    codes = x.div(scale)
+    codes = x.div(scale) if out is None else torch.div(x, scale, out=out)
     if not qtype.is_float:
         codes.round_()
     # Adding 0 makes 0.0 of -0.0, which codes that are floating-point would keep.
@@ -87,14 +89,20 @@ def _quantize_through_bits(x: Tensor, scale: Tensor | float, zero_point: int, qt
     return codes.add_(zero_point) if zero_point else codes
 
 
-def dequantize(codes: Tensor, scale: Tensor | float, zero_point: Tensor | int = 0) -> Tensor:
-    """The float32 values that ``codes`` stand for: their shape. ``scale`` and ``zero_point`` broadcast."""
+def dequantize(
+    codes: Tensor, scale: Tensor | float, zero_point: Tensor | int = 0, *, out: Tensor | None = None
+) -> Tensor:
+    """The float32 values that ``codes`` stand for: their shape. ``scale`` and ``zero_point`` broadcast.
+
+    Codes of a byte may be given room of their shape: ``out``, float32.
+    """
     if codes.itemsize > 1 and not codes.is_floating_point():
         return (codes.to(torch.int32) - zero_point) * scale
-    floats = codes.float()  # exact; torch multiplies integers by floats 25 times as slowly
-    if isinstance(zero_point, Tensor):
-        return (floats - zero_point.float()) * scale
-    return (floats - zero_point if zero_point else floats) * scale
+    offset = zero_point.float() if isinstance(zero_point, Tensor) else zero_point
+    if out is not None:
+        return out.copy_(codes).sub_(offset).mul_(scale)
+    floats = codes.float()  # exact; torch takes longer for the product of an integer and a float
+    return (floats if isinstance(offset, int) and offset == 0 else floats - offset) * scale
 
 
 def choose_qparams_of(low: float, high: float, qtype: QType) -> tuple[float, int]:

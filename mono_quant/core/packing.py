@@ -37,6 +37,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     tensor([[33,  3]], dtype=torch.uint8)
     """
     rows, count = codes.shape
+    if not codes.numel():
+        return torch.empty(rows, packed_width(count, bits), dtype=torch.uint8, device=codes.device)
     per_word, bytes_per_word = _word(bits)
     words = _whole(count) // per_word
     padded = torch.zeros(rows, _whole(count), dtype=torch.uint8, device=codes.device)
@@ -61,6 +63,8 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
     tensor([[1, 2, 3]], dtype=torch.uint8)
     """
     rows = packed.shape[0]
+    if not packed.numel():
+        return torch.empty(rows, count, dtype=torch.uint8, device=packed.device)
     per_word, bytes_per_word = _word(bits)
     words = _whole(count) // per_word
     in_bytes = functional.pad(packed, (0, words * bytes_per_word - packed.shape[1]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.affine import SMALLEST_SCALE
-from mono_quant.core.blocks import row_blocks
+from mono_quant.core.blocks import row_blocks, scratch_blocks
 
 __all__ = ["MAX_PAIR_SUM", "Saturation", "is_pair_safe", "quantize_weight"]
 
@@ -36,28 +36,27 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
         ``(codes, scale)``: int8 of the weight's shape within ``[-127, 127]``, float32 ``(out,)``.
     """
     rows = weight.detach().reshape(weight.shape[0], -1)
+    scale = _scale(rows, saturation)
     codes = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
-    scale = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
-    for block in row_blocks(rows):
-        codes[block], scale[block] = _quantize_rows(rows[block].float(), saturation)
+    for block, scratch in scratch_blocks(rows):
+        codes[block] = _codes(rows[block].float(), scale[block], scratch)
     return codes.reshape(weight.shape), scale
 
 
 def is_pair_safe(codes: Tensor) -> bool:
     """Whether no two int8 codes ``(out, ...)`` of one row can overflow int16 when paired with uint8 activations."""
     rows = codes.reshape(codes.shape[0], -1)
-    sums = (_pair_sum(_ends(rows[block])) for block in row_blocks(rows))
+    sums = (_pair_sum(_ends(scratch.copy_(rows[block]))) for block, scratch in scratch_blocks(rows))
     return all(bool((sum_ <= MAX_PAIR_SUM).all()) for sum_ in sums)
 
 
-def _quantize_rows(rows: Tensor, saturation: Saturation) -> tuple[Tensor, Tensor]:
-    """Codes as float32 ``(out, in)`` and scales ``(out,)`` of float32 rows."""
-    if saturation == "full-range":
-        scale = torch.maximum(rows.amax(dim=1), -rows.amin(dim=1)) / _QMAX
-        scale = scale.clamp(min=SMALLEST_SCALE)
-    else:
-        scale = _pair_safe_scale(_ends(rows))
-    return _codes(rows, scale), scale
+def _scale(rows: Tensor, saturation: Saturation) -> Tensor:
+    """The scales ``(out,)`` of rows."""
+    blocks = (rows[block].float() for block in row_blocks(rows))
+    if saturation == "pair-safe":
+        return _pair_safe_scale(torch.cat([_ends(block) for block in blocks]))
+    largest = torch.cat([torch.maximum(block.amax(dim=1), -block.amin(dim=1)) for block in blocks])
+    return (largest / _QMAX).clamp(min=SMALLEST_SCALE)
 
 
 def _pair_safe_scale(ends: Tensor) -> Tensor:
@@ -70,9 +69,9 @@ def _pair_safe_scale(ends: Tensor) -> Tensor:
     return scale
 
 
-def _codes(rows: Tensor, scale: Tensor) -> Tensor:
+def _codes(rows: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
     """Codes as float32 ``(out, in)``."""
-    return rows.div(scale[:, None]).round_().clamp_(-_QMAX, _QMAX)
+    return torch.div(rows, scale[:, None], out=out).round_().clamp_(-_QMAX, _QMAX)
 
 
 def _pair_sum(ends: Tensor) -> Tensor:
