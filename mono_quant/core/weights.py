@@ -98,7 +98,7 @@ def _two(rows: Tensor, *, largest: bool) -> Tensor:
     """
     depth = rows.shape[1] // _PARTS
     if depth >= _SHALLOWEST:
-        parts = rows[:, : depth * _PARTS].unflatten(1, (depth, _PARTS))
+        parts = rows[:, : depth * _PARTS].view(rows.shape[0], depth, _PARTS)
         outermost = parts.amax(dim=1) if largest else parts.amin(dim=1)
         where = outermost.topk(2, dim=1, largest=largest).indices[:, None].expand(-1, depth, -1)
         rows = torch.cat([parts.gather(2, where).flatten(1), rows[:, depth * _PARTS :]], dim=1)

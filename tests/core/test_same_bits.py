@@ -1,5 +1,7 @@
 """What was made fast gives the bits that it gave before, on weights of every kind."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from earlier_weights import decoded, encoded, packed, pair_sum, quantized, unpacked
@@ -17,6 +19,7 @@ from mono_quant.core.weights import is_pair_safe, quantize_weight
 
 SHAPES = ((1, 1), (1, 700), (700, 1), (3, 511), (3, 512), (5, 1023), (2, 3000), (7, 3, 3, 3), (40, 24, 5, 5))
 GRAINS = (PerTensor(), PerChannel(0), PerChannel(1), PerGroup(16), PerGroup(100, 1), PerGroup(128))
+Maker = Callable[[tuple[int, ...]], Tensor]
 TYPES = (*(f"int{bits}" for bits in range(2, 9)), "float8_e4m3")
 
 
@@ -58,7 +61,7 @@ of_every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 @of_every_kind
 @of_every_shape
 @pytest.mark.parametrize("saturation", ["pair-safe", "full-range"])
-def test_codes_and_scales_of_a_weight_are_those_of_before(make, shape: tuple[int, ...], saturation: str):
+def test_codes_and_scales_of_a_weight_are_those_of_before(make: Maker, shape: tuple[int, ...], saturation: str):
     weight = make(shape)
     codes, scale = quantize_weight(weight, saturation)
     expected_codes, expected_scale = quantized(weight, saturation)
@@ -68,7 +71,7 @@ def test_codes_and_scales_of_a_weight_are_those_of_before(make, shape: tuple[int
 
 @of_every_kind
 @of_every_shape
-def test_codes_are_found_pair_safe_as_before(make, shape: tuple[int, ...]):
+def test_codes_are_found_pair_safe_as_before(make: Maker, shape: tuple[int, ...]):
     for saturation in ("pair-safe", "full-range"):
         codes, _ = quantize_weight(make(shape), saturation)
         assert is_pair_safe(codes) == bool((pair_sum(codes.flatten(1).to(torch.int16)) <= 128).all())
@@ -76,7 +79,7 @@ def test_codes_are_found_pair_safe_as_before(make, shape: tuple[int, ...]):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("layout", [lambda w: w, lambda w: w.t().contiguous().t(), lambda w: w[::2, ::3]])
-def test_neither_dtype_nor_layout_changes_a_bit(dtype: torch.dtype, layout):
+def test_neither_dtype_nor_layout_changes_a_bit(dtype: torch.dtype, layout: Callable[[Tensor], Tensor]):
     weight = layout(random((300, 1200)).to(dtype))
     for saturation in ("pair-safe", "full-range"):
         assert all(map(same_bits, quantize_weight(weight, saturation), quantized(weight, saturation)))
@@ -97,7 +100,7 @@ def check_encoding(weight: Tensor, spec: WeightSpec) -> None:
 
 @of_every_kind
 @pytest.mark.parametrize("dtype", TYPES)
-def test_what_is_stored_and_what_it_stands_for_are_those_of_before(make, dtype: str):
+def test_what_is_stored_and_what_it_stands_for_are_those_of_before(make: Maker, dtype: str):
     for shape in ((3, 511), (7, 3, 3, 3), (1, 700), (700, 1)):
         for grain in GRAINS:
             for symmetric in (True,) if dtype == "float8_e4m3" else (True, False):
