@@ -37,13 +37,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     tensor([[33,  3]], dtype=torch.uint8)
     """
     rows, count = codes.shape
-    if not codes.numel():
-        return torch.empty(rows, packed_width(count, bits), dtype=torch.uint8, device=codes.device)
     per_word, bytes_per_word = _word(bits)
     words = _whole(count) // per_word
     padded = torch.zeros(rows, _whole(count), dtype=torch.uint8, device=codes.device)
     padded[:, :count] = codes
-    number = padded.view(torch.int64)
+    number = padded.view(-1).view(torch.int64)
     for low, high, shift in _moves(bits, per_word):
         number = (number & low).bitwise_or_((number >> shift).bitwise_and_(high))
     if bytes_per_word == 1:
@@ -62,22 +60,38 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
     >>> unpack(torch.tensor([[33, 3]], dtype=torch.uint8), 3, 4)
     tensor([[1, 2, 3]], dtype=torch.uint8)
     """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:  # noqa: SLF001 - no typed public way
+        return _unpack_by_arithmetic(packed, count, bits)
     rows = packed.shape[0]
-    if not packed.numel():
-        return torch.empty(rows, count, dtype=torch.uint8, device=packed.device)
     per_word, bytes_per_word = _word(bits)
     words = _whole(count) // per_word
     in_bytes = functional.pad(packed, (0, words * bytes_per_word - packed.shape[1]))
     if bytes_per_word == 1:
-        number = in_bytes.to(_INTEGERS[per_word]).view(torch.int64)
+        number = in_bytes.to(_INTEGERS[per_word]).view(-1).view(torch.int64)
     else:
         in_words = torch.zeros(rows, words, per_word, dtype=torch.uint8, device=packed.device)
         for byte in range(bytes_per_word):
             in_words[:, :, byte] = in_bytes.view(rows, words, bytes_per_word)[:, :, byte]
-        number = in_words.view(rows, words * per_word).view(torch.int64)
+        number = in_words.view(-1).view(torch.int64)
     for low, high, shift in reversed([*_moves(bits, per_word)]):
         number = (number & low).bitwise_or_((number & high).bitwise_left_shift_(shift))
-    return number.view(torch.uint8)[:, :count]
+    return number.view(torch.uint8).view(rows, words * per_word)[:, :count]
+
+
+def _unpack_by_arithmetic(packed: Tensor, count: int, bits: int) -> Tensor:
+    """The same without memory that is looked at as another type, which torch.jit cannot trace, nor a compiler fuse."""
+    rows, width = packed.shape
+    per_word, bytes_per_word = _word(bits)
+    words = -(-count // per_word)
+    dtype = torch.uint8 if bytes_per_word == 1 else torch.int64
+    padded = torch.zeros(rows, words * bytes_per_word, dtype=dtype, device=packed.device)
+    padded[:, :width] = packed
+    byte_shifts = torch.arange(bytes_per_word, dtype=dtype, device=packed.device) * _BYTE
+    word = (padded.view(rows, words, bytes_per_word) << byte_shifts).sum(dim=2, dtype=dtype)
+    shifts = torch.arange(per_word, dtype=dtype, device=packed.device) * bits
+    codes = ((word[:, :, None] >> shifts) & (2**bits - 1)).to(torch.uint8)
+    unpacked: Tensor = codes.view(rows, words * per_word)[:, :count]
+    return unpacked
 
 
 def _word(bits: int) -> tuple[int, int]:

@@ -48,7 +48,7 @@ rounds, with the quartiles, and GB/s count the bytes that are named.
 
 Machine: {cpu}; torch {torch}, {threads} threads.
 """
-_BUDGET_S = 2.0
+_BUDGET_S = 1.0
 _LAYERS = 8
 
 
