@@ -198,6 +198,13 @@ def bench_limits(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench_quantization(session: nox.Session) -> None:
+    """The page docs/reference/quantization-speed.md: each step of quantizing against the same bytes copied."""
+    install(session, "-e", ".[testing]")
+    session.run("python", "-m", "tests.bench.quantization", *session.posargs)
+
+
+@nox.session(default=False)
 def accuracy(session: nox.Session) -> None:
     """The tables of docs/reference/accuracy.md: every scheme on every real model; nothing in them is timed."""
     install_real_models(session)

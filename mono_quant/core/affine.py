@@ -64,12 +64,19 @@ def quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: 
     return codes_of(x, scale, zero_point, qtype).to(qtype.storage)
 
 
-def codes_of(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: QType) -> Tensor:
+def codes_of(
+    x: Tensor, scale: Tensor | float, zero_point: Tensor | int, qtype: QType, out: Tensor | None = None
+) -> Tensor:
     """The same codes in the dtype of ``x``; codes that are floating-point themselves are not yet rounded to theirs."""
-    codes = x.div(scale)
+    codes = x.div(scale) if out is None else torch.div(x, scale, out=out)
     if not qtype.is_float:
         codes.round_()
-    return codes.add_(zero_point).clamp_(qtype.qmin, qtype.qmax)
+    # Adding 0 makes 0.0 of -0.0, which codes that are floating-point would keep.
+    if isinstance(zero_point, Tensor):
+        codes.add_(zero_point.to(codes.dtype))  # torch adds integers to floats many times as slowly
+    elif zero_point or qtype.is_float:
+        codes.add_(zero_point)
+    return codes.clamp_(qtype.qmin, qtype.qmax)
 
 
 def _quantize_through_bits(x: Tensor, scale: Tensor | float, zero_point: int, qtype: QType) -> Tensor:
@@ -82,11 +89,20 @@ def _quantize_through_bits(x: Tensor, scale: Tensor | float, zero_point: int, qt
     return codes.add_(zero_point) if zero_point else codes
 
 
-def dequantize(codes: Tensor, scale: Tensor | float, zero_point: Tensor | int = 0) -> Tensor:
-    """The float32 values that ``codes`` stand for: their shape. ``scale`` and ``zero_point`` broadcast."""
-    if codes.is_floating_point():
-        return (codes.float() - zero_point) * scale
-    return (codes.to(torch.int32) - zero_point) * scale
+def dequantize(
+    codes: Tensor, scale: Tensor | float, zero_point: Tensor | int = 0, *, out: Tensor | None = None
+) -> Tensor:
+    """The float32 values that ``codes`` stand for: their shape. ``scale`` and ``zero_point`` broadcast.
+
+    Codes of a byte may be given room of their shape: ``out``, float32.
+    """
+    if codes.itemsize > 1 and not codes.is_floating_point():
+        return (codes.to(torch.int32) - zero_point) * scale
+    offset = zero_point.float() if isinstance(zero_point, Tensor) else zero_point
+    if out is not None:
+        return out.copy_(codes).sub_(offset).mul_(scale)
+    floats = codes.float()  # exact; torch takes longer for the product of an integer and a float
+    return (floats if isinstance(offset, int) and offset == 0 else floats - offset) * scale
 
 
 def choose_qparams_of(low: float, high: float, qtype: QType) -> tuple[float, int]:

@@ -4,14 +4,13 @@ Shape suffixes: C channels of K elements each, in G groups of E; R some of the c
 """
 
 from collections.abc import Mapping
-from types import EllipsisType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mono_quant.core.affine import SMALLEST_SCALE, choose_qparams, codes_of, dequantize
-from mono_quant.core.blocks import row_blocks
+from mono_quant.core.blocks import row_blocks, scratch_blocks
 from mono_quant.core.granularity import PerGroup, PerTensor
 from mono_quant.core.packing import pack, unpack
 from mono_quant.core.tensor_spec import WeightSpec
@@ -36,18 +35,15 @@ def encode(weight: Tensor, spec: WeightSpec) -> dict[str, Tensor]:
         stored["_scale"].fill_(SMALLEST_SCALE)
         return stored
     weight_CK = channels_of(weight, spec)
+    _set_qparams(stored, spec, *_ends(weight_CK, spec))
     codes_CW = stored[""] if spec.dtype.is_packed else stored[""].movedim(spec.axis, 0)
-    has_one_scale = isinstance(spec.granularity, PerTensor)
-    if has_one_scale:
-        _set_qparams(stored, spec, ..., *torch.aminmax(weight_CK))
-    for block in row_blocks(weight_CK):
+    for block, scratch_RK in scratch_blocks(weight_CK):
         weight_RGE = _groups(weight_CK[block].float(), spec)
-        if not has_one_scale:
-            _set_qparams(stored, spec, block, weight_RGE.amin(dim=2), weight_RGE.amax(dim=2))
-        codes_RGE = codes_of(weight_RGE, *_qparams(stored, spec, block), spec.dtype)
+        out = scratch_RK.view(weight_RGE.shape) if scratch_RK.numel() == weight_RGE.numel() else None
+        codes_RGE = codes_of(weight_RGE, *_qparams(stored, spec, block), spec.dtype, out=out)
         codes_RK = codes_RGE.flatten(1)[:, : spec.per_channel]
         if spec.dtype.is_packed:
-            codes_CW[block] = pack(codes_RK - spec.dtype.qmin, spec.dtype.bits)
+            codes_CW[block] = pack(codes_RK.to(torch.int8).sub_(spec.dtype.qmin), spec.dtype.bits)
         else:
             codes_CW[block] = codes_RK.view(-1, *codes_CW.shape[1:])
     return stored
@@ -66,30 +62,49 @@ def decode(stored: Mapping[str, Tensor], spec: WeightSpec, *, at_once: bool = Fa
         return stored[""].float()
     if at_once:
         return _from_channels(decode_channels(stored, spec), spec)
-    weight_CK = torch.empty(spec.channels, spec.per_channel, dtype=torch.float32, device=stored[""].device)
-    for block in row_blocks(weight_CK):
-        weight_CK[block] = decode_channels(stored, spec, block)
-    return _from_channels(weight_CK, spec)
+    weight = torch.empty(spec.shape, dtype=torch.float32, device=stored[""].device)
+    by_channel = weight.movedim(spec.axis, 0)
+    for block in row_blocks(by_channel):
+        some = by_channel[block]
+        some_RK = some.reshape(some.shape[0], spec.per_channel)  # the same memory where the layout allows it
+        decode_channels(stored, spec, block, out=some_RK)
+        if some_RK.data_ptr() != some.data_ptr():
+            some.copy_(some_RK.view(some.shape))
+    return weight
 
 
-def decode_channels(stored: Mapping[str, Tensor], spec: WeightSpec, channels: slice | Tensor = slice(None)) -> Tensor:
+def decode_channels(
+    stored: Mapping[str, Tensor],
+    spec: WeightSpec,
+    channels: slice | Tensor = slice(None),
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Some channels of that weight, float32 ``(R, K)``.
 
     Args:
         stored: tensors by suffix.
         spec: how they are stored.
         channels: a slice, or int32 or int64 indices ``(R,)``.
+        out: room for them, or None to make it.
 
     Raises:
         IndexError: when an index is not among the channels.
     """
-    codes = _some(stored[""] if spec.dtype.is_packed else channels_of(stored[""], spec), channels)
+    codes = _some(stored[""] if spec.dtype.is_packed else stored[""].movedim(spec.axis, 0), channels)
+    codes_RK = unpack(codes, spec.per_channel, spec.dtype.bits) if spec.dtype.is_packed else codes
+    codes_RK = codes_RK.reshape(codes.shape[0], spec.per_channel)
     if not spec.is_scaled:
-        return codes.float()
+        return codes_RK.float() if out is None else out.copy_(codes_RK)
+    scale_RG1, zero_point = _qparams(stored, spec, channels)
     if spec.dtype.is_packed:
-        codes = unpack(codes, spec.per_channel, spec.dtype.bits).to(torch.int8) + spec.dtype.qmin
-    codes_RGE = _groups(codes, spec)
-    return dequantize(codes_RGE, *_qparams(stored, spec, channels)).flatten(1)[:, : spec.per_channel]
+        zero_point = zero_point - spec.dtype.qmin
+    codes_RGE = _groups(codes_RK, spec)
+    if out is not None and codes_RGE.numel() == out.numel():
+        dequantize(codes_RGE, scale_RG1, zero_point, out=out.view(codes_RGE.shape))
+        return out
+    decoded = dequantize(codes_RGE, scale_RG1, zero_point).flatten(1)[:, : spec.per_channel]
+    return decoded if out is None else out.copy_(decoded)
 
 
 def channels_of(tensor: Tensor, spec: WeightSpec) -> Tensor:
@@ -110,15 +125,21 @@ def _groups(tensor_RK: Tensor, spec: WeightSpec) -> Tensor:
     return padded.reshape(padded.shape[0], spec.groups, spec.group_size)
 
 
-def _set_qparams(
-    stored: Mapping[str, Tensor], spec: WeightSpec, block: slice | EllipsisType, low: Tensor, high: Tensor
-) -> None:
-    """Scales and zero points for the ends of ranges: ``()`` for all, or ``(R, G)`` for a block of channels."""
+def _ends(weight_CK: Tensor, spec: WeightSpec) -> tuple[Tensor, Tensor]:
+    """The ends of the ranges that share a scale: ``()`` or ``(C, G)`` each."""
+    if isinstance(spec.granularity, PerTensor):
+        low, high = torch.aminmax(weight_CK)
+        return low, high
+    blocks = (_groups(weight_CK[block].float(), spec) for block in row_blocks(weight_CK))
+    ends = torch.cat([torch.stack([block_RGE.amin(dim=2), block_RGE.amax(dim=2)]) for block_RGE in blocks], dim=1)
+    return ends[0], ends[1]
+
+
+def _set_qparams(stored: Mapping[str, Tensor], spec: WeightSpec, low: Tensor, high: Tensor) -> None:
     scale, zero_point = choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)
     for suffix, value in (("_scale", scale), ("_zero_point", zero_point)):
         if suffix in stored:
-            tensor = stored[suffix]
-            tensor[block] = value.view_as(tensor[block])
+            stored[suffix].copy_(value.view_as(stored[suffix]))
 
 
 def _qparams(stored: Mapping[str, Tensor], spec: WeightSpec, channels: slice | Tensor) -> tuple[Tensor, Tensor | int]:

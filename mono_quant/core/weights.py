@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from mono_quant.core.affine import SMALLEST_SCALE
-from mono_quant.core.blocks import row_blocks
+from mono_quant.core.blocks import row_blocks, scratch_blocks
 
 __all__ = ["MAX_PAIR_SUM", "Saturation", "is_pair_safe", "quantize_weight"]
 
 MAX_PAIR_SUM = 128
 _QMAX = 127
+_PARTS = 32
+_SHALLOWEST = 16
 
 Saturation = Literal["pair-safe", "full-range"]
 
@@ -34,46 +36,70 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
         ``(codes, scale)``: int8 of the weight's shape within ``[-127, 127]``, float32 ``(out,)``.
     """
     rows = weight.detach().reshape(weight.shape[0], -1)
+    scale = _scale(rows, saturation)
     codes = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
-    scale = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
-    for block in row_blocks(rows):
-        codes[block], scale[block] = _quantize_rows(rows[block].float(), saturation)
+    for block, scratch in scratch_blocks(rows):
+        codes[block] = _codes(rows[block].float(), scale[block], scratch)
     return codes.reshape(weight.shape), scale
 
 
 def is_pair_safe(codes: Tensor) -> bool:
     """Whether no two int8 codes ``(out, ...)`` of one row can overflow int16 when paired with uint8 activations."""
     rows = codes.reshape(codes.shape[0], -1)
-    sums = (_largest_pair_sum(rows[block].to(torch.int16)) for block in row_blocks(rows))
+    sums = (_pair_sum(_ends(scratch.copy_(rows[block]))) for block, scratch in scratch_blocks(rows))
     return all(bool((sum_ <= MAX_PAIR_SUM).all()) for sum_ in sums)
 
 
-def _quantize_rows(rows: Tensor, saturation: Saturation) -> tuple[Tensor, Tensor]:
-    """Codes as float32 ``(out, in)`` and scales ``(out,)`` of float32 rows."""
-    scale = rows.abs().amax(dim=1) / _QMAX
+def _scale(rows: Tensor, saturation: Saturation) -> Tensor:
+    """The scales ``(out,)`` of rows."""
+    blocks = (rows[block].float() for block in row_blocks(rows))
     if saturation == "pair-safe":
-        scale = torch.maximum(scale, (_largest_pair_sum(rows) / MAX_PAIR_SUM).float())
-    scale = scale.clamp(min=SMALLEST_SCALE)
-    codes = _codes(rows, scale)
-    if saturation == "pair-safe":
-        # Exact arithmetic would be done here; float32 may round two codes up where their sum is exactly at the bound.
-        while (unsafe := _largest_pair_sum(codes) > MAX_PAIR_SUM).any():
-            scale = torch.where(unsafe, scale * (1 + 2**-20), scale)
-            codes = _codes(rows, scale)
-    return codes, scale
+        return _pair_safe_scale(torch.cat([_ends(block) for block in blocks]))
+    largest = torch.cat([torch.maximum(block.amax(dim=1), -block.amin(dim=1)) for block in blocks])
+    return (largest / _QMAX).clamp(min=SMALLEST_SCALE)
 
 
-def _codes(rows: Tensor, scale: Tensor) -> Tensor:
+def _pair_safe_scale(ends: Tensor) -> Tensor:
+    """The scale ``(out,)`` of rows by their `_ends`, whose codes are the ends of the codes: rounding keeps order."""
+    scale = ends.abs().amax(dim=1) / _QMAX
+    scale = torch.maximum(scale, (_pair_sum(ends) / MAX_PAIR_SUM).float()).clamp(min=SMALLEST_SCALE)
+    # Exact arithmetic would be done here; float32 may round two codes up where their sum is exactly at the bound.
+    while (unsafe := _pair_sum(_codes(ends, scale)) > MAX_PAIR_SUM).any():
+        scale = torch.where(unsafe, scale * (1 + 2**-20), scale)
+    return scale
+
+
+def _codes(rows: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
     """Codes as float32 ``(out, in)``."""
-    return rows.div(scale[:, None]).round_().clamp_(-_QMAX, _QMAX)
+    return torch.div(rows, scale[:, None], out=out).round_().clamp_(-_QMAX, _QMAX)
 
 
-def _largest_pair_sum(rows: Tensor) -> Tensor:
-    """For each row ``(out, in)``: the larger of (two most positive) and -(two most negative), summed → ``(out,)``.
+def _pair_sum(ends: Tensor) -> Tensor:
+    """The larger of (two most positive) and -(two most negative) of each row, summed → ``(out,)``.
 
     In float64, where the sum of two finite float32 numbers is finite.
     """
-    pair = min(2, rows.shape[1])
-    positive = rows.topk(pair, dim=1).values.double().clamp(min=0).sum(dim=1)
-    negative = rows.topk(pair, dim=1, largest=False).values.double().clamp(max=0).sum(dim=1)
+    pair = ends.shape[1] // 2
+    positive = ends[:, :pair].double().clamp(min=0).sum(dim=1)
+    negative = ends[:, pair:].double().clamp(max=0).sum(dim=1)
     return torch.maximum(positive, -negative)
+
+
+def _ends(rows: Tensor) -> Tensor:
+    """The two largest of each row ``(out, in)``, then the two smallest → ``(out, 4)``; ``(out, 2)`` of one column."""
+    return torch.cat([_two(rows, largest=True), _two(rows, largest=False)], dim=1)
+
+
+def _two(rows: Tensor, *, largest: bool) -> Tensor:
+    """The two largest or smallest of each row → ``(out, 2)``.
+
+    A long row is divided in parts, whose own ends torch finds at the speed of memory. The two are in the two parts with
+    the outermost ends: another part has nothing beyond those.
+    """
+    depth = rows.shape[1] // _PARTS
+    if depth >= _SHALLOWEST:
+        parts = rows[:, : depth * _PARTS].view(rows.shape[0], depth, _PARTS)
+        outermost = parts.amax(dim=1) if largest else parts.amin(dim=1)
+        where = outermost.topk(2, dim=1, largest=largest).indices[:, None].expand(-1, depth, -1)
+        rows = torch.cat([parts.gather(2, where).flatten(1), rows[:, depth * _PARTS :]], dim=1)
+    return rows.topk(min(2, rows.shape[1]), dim=1, largest=largest).values

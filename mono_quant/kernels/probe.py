@@ -14,6 +14,7 @@ from mono_quant.plugin_api.kernel import Kernel, Op, QuantizedOp
 __all__ = ["failure", "misfit", "overflow", "pairs_int16", "quantized"]
 
 _INT32_MAX = 2**31 - 1
+_LARGEST_PRODUCT = 255 * 128
 
 Worst = tuple[Callable[..., QuantizedOp], ...]
 """One maker for each kind of small layer that a kernel runs: ``worst_linear``, ``worst_conv``."""
@@ -42,7 +43,9 @@ def pairs_int16(kernel: type[Kernel], worst: Worst) -> bool:
 
 def overflow(op: QuantizedOp) -> str:
     """Why the sums of a layer do not fit a kernel that adds in int32; empty when they do."""
-    return "a sum of this layer can overflow int32" if op.largest_sum > _INT32_MAX else ""
+    # Few layers have so many inputs that their codes must be read.
+    can_overflow = op.weight.shape[1:].numel() * _LARGEST_PRODUCT > _INT32_MAX and op.largest_sum > _INT32_MAX
+    return "a sum of this layer can overflow int32" if can_overflow else ""
 
 
 def misfit(op: QuantizedOp) -> str:
