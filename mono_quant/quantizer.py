@@ -18,7 +18,7 @@ from mono_quant.component import Component
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, with_sizes
+from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, tied_layers, with_sizes
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
@@ -33,6 +33,7 @@ from mono_quant.io.validation import ValidationResult, report_failures, run_vali
 from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths, share_tied
 from mono_quant.plugin_api import Keep, LayerPlan, Observer, Plan, ValidationContext
+from mono_quant.refining import refine, refines
 from mono_quant.result import QuantizationResult
 from mono_quant.rewriting import Watched, collectors_of, refuse_other_function
 from mono_quant.run import Run
@@ -327,10 +328,9 @@ class Quantizer:
         ways = {}
         for name, layer in run.plan.layers.items():
             ways[name] = {layer.scheme: layers[name], **other_ways(name, floats[name], further)}
-        tied = {name.rpartition(".")[0] for pair in run.plan.ties.items() for name in pair}
         first = list(islice(self.components.source_for(data).batches(data), batches))
         changed = {name: floats[name] for name in rewritten}
-        return Trial(model, changed, ways, [batch.clone() for batch in first], tied), run.plan
+        return Trial(model, changed, ways, [batch.clone() for batch in first], tied_layers(run.plan)), run.plan
 
     def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
@@ -370,10 +370,11 @@ class Quantizer:
             with untouched(f"algorithm {name!r}", model):
                 found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
             plan = plan.rewrite([*plan.rewrites, *found])
-        return Run(plan=plan, observers=observers, batches=count, first=first)
+        collected = {collector.algorithm: collector.statistics for collector in collectors}
+        return Run(plan=plan, observers=observers, batches=count, first=first, collected=collected)
 
     def _observe_rewritten(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
-        """Watch the data pass once more, for the layers whose inputs are others after the rewrites."""
+        """Watch the data pass once more, where layers get other inputs after the rewrites."""
         changing = {name for name, algorithm in self.components.algorithms if algorithm.changes_inputs}
         changed = {layer for r in run.plan.rewrites if r.algorithm in changing for layer in r.layers}
         if not changed or data is None or run.first is None:
@@ -383,6 +384,8 @@ class Quantizer:
         rewritten = copy_with(model, {name: self._float_layer(modules, run.plan, name) for name in sorted(names)})
         refuse_other_function(model, rewritten, run.first, sorted(changing))
         observers = self._observers(modules, run.plan, [name for name in run.observers if name in changed])
+        refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
+        collectors = collectors_of(refining, modules, run.plan.layers, run.plan)
         source = self.components.source_for(data)
         feed(
             rewritten,
@@ -391,9 +394,11 @@ class Quantizer:
             num_samples=self.config.num_samples,
             show_progress=self.show_progress,
             length=source.length(data),
+            collectors=collectors,
         )
         never_ran(observers)
-        return attrs.evolve(run, observers={**run.observers, **observers})
+        collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}
+        return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
 
     def _refuse_what_is_read_once(self, data: Iterable[Any]) -> None:
         twice = [name for name, algorithm in self.components.algorithms if algorithm.changes_inputs]
@@ -419,6 +424,7 @@ class Quantizer:
         layers: dict[str, nn.Module] = {}
         decisions: dict[str, LayerPlan] = {}
         also = {entry.name: entry.also for entry in run.plan.entries}
+        tied = tied_layers(run.plan)
         names = list(run.plan.layers)
         show = False if self.show_progress is None and len(names) <= _LONG_CONVERSION else self.show_progress
         for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
@@ -431,6 +437,8 @@ class Quantizer:
             with untouched(f"scheme {decision.scheme!r}, which converts layer {name!r},", layer):
                 layers[name] = scheme.convert(layer, decision, statistics)
             decisions[name] = decision
+            if name not in tied:
+                refine(layer, layers[name], decision, self.components.algorithms, run.collected)
         share_tied(modules, layers)
         decisions = with_sizes(decisions, layers)
         for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):

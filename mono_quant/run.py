@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from mono_quant.plugin_api import Batch, Observer, Plan
+from mono_quant.plugin_api import Batch, Observer, Plan, Statistic
 
 __all__ = ["Run"]
 
@@ -18,9 +18,11 @@ class Run:
         observers: layer name → the observer of its input, with data in it.
         batches: how many batches were drawn.
         first: the first of them; None without data.
+        collected: algorithm → layer → what it collected of the layer's inputs.
     """
 
     plan: Plan
     observers: Mapping[str, Observer] = attrs.field(factory=dict)
     batches: int = 0
     first: Batch | None = None
+    collected: Mapping[str, Mapping[str, Statistic]] = attrs.field(factory=dict)

@@ -10,7 +10,7 @@ from torch import nn
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Rewrite
 
-__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle", "with_sizes"]
+__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle", "tied_layers", "with_sizes"]
 
 Decide = Callable[[str, nn.Module], LayerPlan | Keep]
 
@@ -150,6 +150,11 @@ def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:
         found = len(reached)
         reached.update(*(rewrite.layers for rewrite in rewrites if reached & set(rewrite.layers)))
     return [rewrite for rewrite in rewrites if reached & set(rewrite.layers)]
+
+
+def tied_layers(plan: Plan) -> set[str]:
+    """Names of the layers that share a parameter with another one."""
+    return {tensor.rpartition(".")[0] for pair in plan.ties.items() for tensor in pair}
 
 
 def refuse_empty(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Algorithms: rewrites of the float model that make it quantize better and keep its function."""
+"""Algorithms: rewrites of the float model that keep its function, and refinements of layers that were quantized."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
 __all__ = ["Algorithm", "DataFlow", "Statistic"]
@@ -50,7 +51,10 @@ class DataFlow(Protocol):
 
 
 class Algorithm(ABC):
-    """Finds rewrites from the watched data flow and carries them out, layer by layer, when layers are converted."""
+    """Finds rewrites from the watched data flow and carries them out, layer by layer, when layers are converted.
+
+    Then it may refine the quantized layers one by one. What an algorithm does not do, it leaves out: most do one of both.
+    """
 
     changes_inputs: ClassVar[bool] = False
     """Whether layers get other inputs by its rewrites, so that their ranges are not those that were observed.
@@ -86,3 +90,21 @@ class Algorithm(ABC):
         Loading a file repeats this on the model that the file is loaded into, to get the same structure. The rewrite
         has no `Rewrite.values` then, since all tensors come from the file.
         """
+
+    def refine(
+        self, layer: nn.Module, quantized: QuantizedLayer, plan: LayerPlan, statistic: Statistic | None
+    ) -> Mapping[str, Tensor]:
+        """Better tensors for a layer that was just quantized, by name; by default none.
+
+        They take the place of those of that name in its ``state_dict``, of the same shape and dtype: other codes, as
+        ``"weight"``; other scales, zero points, or biases. Layers that share a weight are not refined. Changes nothing.
+
+        Args:
+            layer: the float layer, after its rewrites.
+            quantized: the layer that a scheme made of it.
+            plan: how it was quantized.
+            statistic: what `statistic` gave for this layer, with all batches in it, those of the rewritten model where
+                inputs changed; None where it gave none, or there was no data.
+        """
+        del layer, quantized, plan, statistic
+        return {}

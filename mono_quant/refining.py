@@ -1,0 +1,69 @@
+"""Giving quantized layers the better tensors that algorithms find for them."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.calibration.state import untouched
+from mono_quant.core.weights import is_pair_safe
+from mono_quant.errors import PluginError
+from mono_quant.modules import KernelModule
+from mono_quant.plugin_api import Algorithm, LayerPlan, QuantizedLayer, Statistic
+
+__all__ = ["refine", "refines"]
+
+
+def refines(algorithm: Algorithm) -> bool:
+    """Whether an algorithm has refinements of its own."""
+    return type(algorithm).refine is not Algorithm.refine
+
+
+def refine(
+    layer: nn.Module,
+    quantized: nn.Module,
+    plan: LayerPlan,
+    algorithms: Iterable[tuple[str, Algorithm]],
+    collected: Mapping[str, Mapping[str, Statistic]],
+) -> None:
+    """Have each algorithm refine a layer that was just quantized, in order; its tensors are changed in place.
+
+    Args:
+        layer: the float layer.
+        quantized: what a scheme made of it; of another class than `QuantizedLayer` it is left as it is.
+        plan: how.
+        algorithms: by name.
+        collected: algorithm → layer → what was collected.
+
+    Raises:
+        PluginError: when an algorithm gives tensors that cannot take the place of others.
+    """
+    if not isinstance(quantized, QuantizedLayer):
+        return
+    for name, algorithm in algorithms:
+        if refines(algorithm):
+            statistic = collected.get(name, {}).get(plan.name)
+            with untouched(f"algorithm {name!r}, which refines layer {plan.name!r},", layer, quantized):
+                found = algorithm.refine(layer, quantized, plan, statistic)
+            _put(found, quantized, f"algorithm {name!r} refines layer {plan.name or '(model)'!r}")
+
+
+def _put(found: Mapping[str, Tensor], quantized: QuantizedLayer, what: str) -> None:
+    own = {**dict(quantized.named_parameters(recurse=False)), **dict(quantized.named_buffers(recurse=False))}
+    for name, tensor in found.items():
+        if name not in own:
+            raise PluginError(f"{what} with {name!r}, which it has not; it has {', '.join(own)}")
+        if (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
+            raise PluginError(
+                f"{what} with a {name!r} of shape {list(tensor.shape)} and {tensor.dtype} in place of "
+                f"{list(own[name].shape)} and {own[name].dtype}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise PluginError(f"{what} with a {name!r} that is not finite")
+    codes = found.get("weight")
+    was_safe = codes is not None and isinstance(quantized, KernelModule) and is_pair_safe(quantized.weight)
+    if codes is not None and was_safe and not is_pair_safe(codes):
+        raise PluginError(f"{what} with codes that some CPUs would add up wrongly; see mono_quant.core.weights")
+    with torch.no_grad():
+        for name, tensor in found.items():
+            own[name].copy_(tensor)
