@@ -11,7 +11,7 @@ from torch import nn
 
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
-from mono_quant.calibration.runner import feed, never_ran
+from mono_quant.calibration.runner import never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.component import Component
@@ -32,10 +32,11 @@ from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths, share_tied
+from mono_quant.observing import Statistics, feed_all, new_observers, wanted_observers, without_data
 from mono_quant.plugin_api import Keep, LayerPlan, Observer, Plan, ValidationContext
 from mono_quant.refining import refine, refines
 from mono_quant.result import QuantizationResult
-from mono_quant.rewriting import Watched, collectors_of, refuse_other_function
+from mono_quant.rewriting import Watched, collectors_of, refuse_other_function, refuse_read_once, with_other_inputs
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
@@ -149,7 +150,12 @@ class Quantizer:
             return make_plan(model, decide)
 
     def quantize(
-        self, model: nn.Module, calibration_data: Iterable[Any] | None = None, *, inplace: bool = False
+        self,
+        model: nn.Module,
+        calibration_data: Iterable[Any] | None = None,
+        *,
+        statistics: Statistics | None = None,
+        inplace: bool = False,
     ) -> QuantizationResult:
         """Quantize a model.
 
@@ -157,6 +163,9 @@ class Quantizer:
             model: any module. It is run in eval mode and left as it was, unless ``inplace``.
             calibration_data: a DataLoader, a list of tensors, any iterable of batches, or what a plugin's source
                 accepts.
+            statistics: what observers of the same kind have seen in an earlier run, `QuantizationResult.statistics`, or
+                the file that `mono_quant.io.save_statistics` wrote of it: ranges come from there, and no data is
+                needed. Given beside it, data serves algorithms and checks.
             inplace: put the quantized layers into ``model`` itself, at the very end.
 
         Raises:
@@ -171,7 +180,7 @@ class Quantizer:
         refuse_empty(plan)
         _validate_weights(model)
         self.components.prepare()
-        run = self._calibrate(model, plan, calibration_data)
+        run = self._calibrate(model, plan, calibration_data, statistics)
         run = self._observe_rewritten(model, run, calibration_data)
         layers, run = self._convert(model, run)
         closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
@@ -198,6 +207,7 @@ class Quantizer:
             example=run.first,
             format_for=self.components.format_for,
             compile_by=self.compile,
+            observed=self._observed(model, run),
         )
 
     def sensitivity(
@@ -332,31 +342,34 @@ class Quantizer:
         changed = {name: floats[name] for name in rewritten}
         return Trial(model, changed, ways, [batch.clone() for batch in first], tied_layers(run.plan)), run.plan
 
-    def _calibrate(self, model: nn.Module, plan: Plan, data: Iterable[Any] | None) -> Run:
+    def _calibrate(
+        self, model: nn.Module, plan: Plan, data: Iterable[Any] | None, statistics: Statistics | None = None
+    ) -> Run:
         """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
         needy = [name for name, layer in plan.layers.items() if layer.needs_data]
+        modules = dict(model.named_modules())
+        observers = new_observers(self.components, modules, plan, needy)
+        if statistics is not None:
+            without_data(self.components, modules, plan, observers, statistics)
         if data is None:
-            if needy:
+            if needy and statistics is None:
                 raise ConfigurationError(
                     f"{self.config.scheme.name} needs calibration_data: the inputs of {len(needy)} layers have no "
                     "range without it. Give a DataLoader, a list of tensors or any iterable of batches; on the command "
                     "line it is --data"
                 )
-            return Run(plan=plan)
-        self._refuse_what_is_read_once(data)
-        modules = dict(model.named_modules())
-        observers = self._observers(modules, plan, needy)
+            return Run(plan=plan, observers=observers)
+        refuse_read_once(data, self.components.algorithms)
         watched = worth_watching(modules, plan)
         recorder = DataFlowRecorder(model, watched)
         collectors = collectors_of(self.components.algorithms, modules, watched, plan)
-        source = self.components.source_for(data)
-        count, first = feed(
+        count, first = feed_all(
+            self.components,
             model,
-            source.batches(data),
-            observers,
-            num_samples=self.config.num_samples,
+            data,
+            observers if statistics is None else {},
             show_progress=self.show_progress,
-            length=source.length(data),
+            at_most=self.config.num_samples,
             watch=recorder,
             collectors=collectors,
         )
@@ -375,48 +388,29 @@ class Quantizer:
 
     def _observe_rewritten(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
         """Watch the data pass once more, where layers get other inputs after the rewrites."""
-        changing = {name for name, algorithm in self.components.algorithms if algorithm.changes_inputs}
-        changed = {layer for r in run.plan.rewrites if r.algorithm in changing for layer in r.layers}
+        changed = with_other_inputs(run.plan, self.components.algorithms)
         if not changed or data is None or run.first is None:
             return run
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
         rewritten = copy_with(model, {name: self._float_layer(modules, run.plan, name) for name in sorted(names)})
-        refuse_other_function(model, rewritten, run.first, sorted(changing))
-        observers = self._observers(modules, run.plan, [name for name in run.observers if name in changed])
+        refuse_other_function(model, rewritten, run.first, run.plan)
+        stale = [name for name in run.observers if name in changed]
+        observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
         collectors = collectors_of(refining, modules, run.plan.layers, run.plan)
-        source = self.components.source_for(data)
-        feed(
+        feed_all(
+            self.components,
             rewritten,
-            source.batches(data),
+            data,
             observers,
-            num_samples=self.config.num_samples,
             show_progress=self.show_progress,
-            length=source.length(data),
+            at_most=self.config.num_samples,
             collectors=collectors,
         )
         never_ran(observers)
         collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
-
-    def _refuse_what_is_read_once(self, data: Iterable[Any]) -> None:
-        twice = [name for name, algorithm in self.components.algorithms if algorithm.changes_inputs]
-        if twice and isinstance(data, Iterator):
-            raise ConfigurationError(
-                f"{twice[0]} changes what layers are given, so the calibration data are read twice, and a "
-                f"{type(data).__name__} can be read once: give a list, a DataLoader or another iterable"
-            )
-
-    def _observers(self, modules: Mapping[str, nn.Module], plan: Plan, names: Iterable[str]) -> dict[str, Observer]:
-        """A new observer for the input of each of these layers."""
-        also = {entry.name: entry.also for entry in plan.entries}
-        specs = {name: plan.layers[name].input for name in names}
-        return {
-            name: self.components.observer_for(name, modules[name], spec, also=also[name])
-            for name, spec in specs.items()
-            if spec is not None
-        }
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
         """The modules that come in place of the model's, by name, and the plan as it was carried out."""
@@ -455,6 +449,13 @@ class Quantizer:
             with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
                 changed.update(self.components.algorithm(rewrite.algorithm).apply(rewrite, known))
         return changed.get(name, modules[name])
+
+    def _observed(self, model: nn.Module, run: Run) -> dict[str, tuple[Observer, Component]]:
+        """The observers of the float model's own inputs, each with how it was asked for."""
+        changed = with_other_inputs(run.plan, self.components.algorithms)
+        kept = {name: observer for name, observer in run.observers.items() if name not in changed}
+        wanted = wanted_observers(self.components, dict(model.named_modules()), run.plan, kept)
+        return {name: (observer, wanted[name]) for name, observer in kept.items()}
 
     def _use_kernels(self, model: nn.Module) -> None:
         for module in model.modules():

@@ -7,11 +7,14 @@ from typing import Any
 import attrs
 from torch import nn
 
+from mono_quant.component import Component
 from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.files import write
+from mono_quant.io.statistics import LayerStatistics
 from mono_quant.io.validation import ValidationResult
 from mono_quant.plugin_api.format import Format
+from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Plan
 from mono_quant.plugin_api.source import Batch
 from mono_quant.report import make_report
@@ -33,6 +36,7 @@ class QuantizationResult:
         example: a copy of the first calibration batch; None without data.
         format_for: gives the format for a file name; formats are plugins.
         compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
+        observed: layer → the observer of its input, and how it was asked for.
         found: how the quantizer's target was reached; None where it had none.
     """
 
@@ -43,6 +47,7 @@ class QuantizationResult:
     example: Batch | None = attrs.field(default=None, repr=False)
     format_for: Callable[[str | Path], Format] = attrs.field(repr=False)
     compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
+    observed: Mapping[str, tuple[Observer, Component]] = attrs.field(factory=dict, repr=False)
     found: Found | None = None
 
     def save(self, path: str | Path) -> None:
@@ -74,6 +79,16 @@ class QuantizationResult:
                 "compiling needs a batch to run the model on, and it was quantized without data: give example=..."
             )
         return self.compile_by(self.model, example, runtime=runtime)
+
+    @property
+    def statistics(self) -> dict[str, LayerStatistics]:
+        """What the observers have seen of the inputs of layers, by layer; `mono_quant.io.save_statistics` writes it.
+
+        ``quantize(model, statistics=...)`` finds ranges in it without data, also for other codes. Observers that keep
+        no state are left out, and so are layers whose inputs an algorithm changed.
+        """
+        seen = {name: pair for name, pair in self.observed.items() if pair[0].state()}
+        return {name: LayerStatistics.of(observer, wanted) for name, (observer, wanted) in seen.items()}
 
     def report(self) -> str:
         """At most ten lines for people: what was quantized, what not and why, how accurate, how large, how fast."""

@@ -1,6 +1,6 @@
 """What algorithms are given, and the proof that the model is the same function after their rewrites."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 import torch
@@ -8,12 +8,12 @@ from torch import nn
 
 from mono_quant.calibration.collecting import Collector
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.errors import PluginError
+from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.io.checks import run_once
 from mono_quant.plugin_api import Algorithm, Batch, Plan
 from mono_quant.plugin_api.algorithm import Statistic
 
-__all__ = ["Watched", "collectors_of", "refuse_other_function"]
+__all__ = ["Watched", "collectors_of", "refuse_other_function", "refuse_read_once", "with_other_inputs"]
 
 _ROUNDING = 1e4
 """How many of its dtype's smallest steps an output may be off, for all layers of a deep model together."""
@@ -60,18 +60,39 @@ def collectors_of(
     return [Collector(name, dict(_asked(name, algorithm, modules, names, plan))) for name, algorithm in algorithms]
 
 
-def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, algorithms: Sequence[str]) -> None:
+def with_other_inputs(plan: Plan, algorithms: Iterable[tuple[str, Algorithm]]) -> set[str]:
+    """The layers named by rewrites after which layers get other inputs."""
+    changing = {name for name, algorithm in algorithms if algorithm.changes_inputs}
+    return {layer for rewrite in plan.rewrites if rewrite.algorithm in changing for layer in rewrite.layers}
+
+
+def refuse_read_once(data: object, algorithms: Iterable[tuple[str, Algorithm]]) -> None:
+    """Refuse data that cannot be read a second time, where that may be needed.
+
+    Raises:
+        ConfigurationError: naming the algorithm.
+    """
+    twice = [name for name, algorithm in algorithms if algorithm.changes_inputs]
+    if twice and isinstance(data, Iterator):
+        raise ConfigurationError(
+            f"{twice[0]} changes what layers are given, so the calibration data are read twice, and a "
+            f"{type(data).__name__} can be read once: give a list, a DataLoader or another iterable"
+        )
+
+
+def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, plan: Plan) -> None:
     """Compare the float model before and after its rewrites on a batch.
 
     Args:
         model: before.
         rewritten: after.
         batch: what both are run on.
-        algorithms: that may be to blame.
+        plan: with the rewrites.
 
     Raises:
         PluginError: when the outputs differ by more than rounding explains.
     """
+    algorithms = dict.fromkeys(rewrite.algorithm for rewrite in plan.rewrites)
     for expected, actual in zip(run_once(model, batch), run_once(rewritten, batch), strict=True):
         if not expected.is_floating_point() or not expected.numel():
             continue

@@ -92,11 +92,14 @@ class Components:
 
     def observer_for(self, name: str, module: nn.Module, spec: TensorSpec, *, also: Iterable[str] = ()) -> Observer:
         """A new observer for what a plan asks to be observed; ``also`` are the other names of the layer."""
-        wanted = self._override((name, *also), module).observer or self.config.observer
         return self._make(  # type: ignore[no-any-return]
-            self.manager.observers, wanted, Observer,
+            self.manager.observers, self.observer_component(name, module, also=also), Observer,
             dtype=spec.dtype, symmetric=spec.symmetric, granularity=spec.granularity,
         )  # fmt: skip
+
+    def observer_component(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> Component:
+        """How that observer is asked for."""
+        return self._override((name, *also), module).observer or self.config.observer
 
     def source_for(self, data: object) -> Source:
         """The source that reads ``data``; `versions` counts it in until `prepare` begins the next run.

@@ -1,0 +1,92 @@
+"""Observers for the inputs of layers: new ones that data runs through, or ones that have seen it in an earlier run."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mono_quant._plugins.components import Components
+from mono_quant.calibration.collecting import Collector
+from mono_quant.calibration.runner import feed
+from mono_quant.component import Component
+from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.errors import CalibrationError
+from mono_quant.io.statistics import LayerStatistics, load_statistics
+from mono_quant.plugin_api import Batch, Observer, Plan
+
+__all__ = ["Statistics", "feed_all", "new_observers", "wanted_observers", "without_data"]
+
+Statistics = Mapping[str, LayerStatistics] | str | Path
+"""What observers have seen, by layer, or the file that it was saved in."""
+
+
+def new_observers(
+    components: Components, modules: Mapping[str, nn.Module], plan: Plan, names: Iterable[str]
+) -> dict[str, Observer]:
+    """A new observer for the input of each of these layers."""
+    also = {entry.name: entry.also for entry in plan.entries}
+    specs = {name: plan.layers[name].input for name in names}
+    return {
+        name: components.observer_for(name, modules[name], spec, also=also[name])
+        for name, spec in specs.items()
+        if spec is not None
+    }
+
+
+def without_data(
+    components: Components,
+    modules: Mapping[str, nn.Module],
+    plan: Plan,
+    observers: Mapping[str, Observer],
+    statistics: Statistics,
+) -> None:
+    """Let observers have seen what others have in an earlier run.
+
+    Raises:
+        ArtifactError: when the file cannot be read.
+        CalibrationError: when there is nothing of a layer.
+        ConfigurationError: when it is of another kind of observer.
+    """
+    seen = statistics if isinstance(statistics, Mapping) else load_statistics(statistics)
+    wanted = wanted_observers(components, modules, plan, observers)
+    if missing := [name for name in observers if name not in seen]:
+        raise CalibrationError(
+            f"the statistics have nothing of {', '.join(map(repr, missing))}; they are of "
+            f"{', '.join(map(repr, seen)) or 'no layer'}"
+        )
+    for name, observer in observers.items():
+        seen[name].load_into(observer, wanted[name])
+
+
+def wanted_observers(
+    components: Components, modules: Mapping[str, nn.Module], plan: Plan, names: Iterable[str]
+) -> dict[str, Component]:
+    """How the observer of each of these layers is asked for."""
+    also = {entry.name: entry.also for entry in plan.entries}
+    return {name: components.observer_component(name, modules[name], also=also[name]) for name in names}
+
+
+def feed_all(
+    components: Components,
+    model: nn.Module,
+    data: Iterable[Any],
+    observers: Mapping[str, Observer],
+    *,
+    show_progress: bool | None,
+    at_most: int,
+    watch: DataFlowRecorder | None = None,
+    collectors: Iterable[Collector] = (),
+) -> tuple[int, Batch]:
+    """Run the data through a model, as `mono_quant.calibration.runner.feed`, by the source that reads it."""
+    source = components.source_for(data)
+    return feed(
+        model,
+        source.batches(data),
+        observers,
+        num_samples=at_most,
+        show_progress=show_progress,
+        length=source.length(data),
+        watch=watch,
+        collectors=collectors,
+    )
