@@ -2,20 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant.calibration.collecting import Collector
-from mono_quant.calibration.runner import feed
 from mono_quant.component import Component
-from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.errors import CalibrationError
 from mono_quant.io.statistics import LayerStatistics, load_statistics
-from mono_quant.plugin_api import Batch, Observer, Plan
+from mono_quant.plugin_api import Observer, Plan
 
-__all__ = ["Statistics", "feed_all", "new_observers", "wanted_observers", "without_data"]
+__all__ = ["Statistics", "new_observers", "wanted_observers", "without_data"]
 
 Statistics = Mapping[str, LayerStatistics] | str | Path
 """What observers have seen, by layer, or the file that it was saved in."""
@@ -65,28 +61,3 @@ def wanted_observers(
     """How the observer of each of these layers is asked for."""
     also = {entry.name: entry.also for entry in plan.entries}
     return {name: components.observer_component(name, modules[name], also=also[name]) for name in names}
-
-
-def feed_all(
-    components: Components,
-    model: nn.Module,
-    data: Iterable[Any],
-    observers: Mapping[str, Observer],
-    *,
-    show_progress: bool | None,
-    at_most: int,
-    watch: DataFlowRecorder | None = None,
-    collectors: Iterable[Collector] = (),
-) -> tuple[int, Batch]:
-    """Run the data through a model, as `mono_quant.calibration.runner.feed`, by the source that reads it."""
-    source = components.source_for(data)
-    return feed(
-        model,
-        source.batches(data),
-        observers,
-        num_samples=at_most,
-        show_progress=show_progress,
-        length=source.length(data),
-        watch=watch,
-        collectors=collectors,
-    )

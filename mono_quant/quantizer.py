@@ -11,7 +11,7 @@ from torch import nn
 
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
-from mono_quant.calibration.runner import never_ran
+from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.component import Component
@@ -32,15 +32,15 @@ from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths, share_tied
-from mono_quant.observing import Statistics, feed_all, new_observers, wanted_observers, without_data
-from mono_quant.plugin_api import Keep, LayerPlan, Observer, Plan, ValidationContext
+from mono_quant.observing import Statistics, new_observers, wanted_observers, without_data
+from mono_quant.plugin_api import Batch, Keep, LayerPlan, Observer, Plan, ValidationContext
 from mono_quant.refining import refine, refines
 from mono_quant.result import QuantizationResult
 from mono_quant.rewriting import Watched, collectors_of, refuse_other_function, refuse_read_once, with_other_inputs
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
-from mono_quant.targets import Metric, Sensitivity, Target, Trial, as_overrides, other_ways, rank, reach
+from mono_quant.targets import Metric, Sensitivity, Target, Trial, Ways, as_overrides, confirm, label, rank, reach
 
 __all__ = ["Quantizer"]
 
@@ -225,8 +225,8 @@ class Quantizer:
             ConfigurationError: when nothing would be quantized, or the data can be read once only.
             CalibrationError: as `quantize`.
         """
-        trial, plan = self._trial(model, calibration_data, then=(), batches=batches)
-        return rank(trial, plan, metric, batches)
+        trial, ways = self._trial(model, calibration_data, batches)
+        return rank(trial, ways.run.plan, metric, batches)
 
     def compile(
         self,
@@ -302,12 +302,19 @@ class Quantizer:
         """Find which layers need something else than the run's own scheme, and quantize so."""
         if data is None:
             raise ConfigurationError("a target is measured on data: give calibration_data")
-        trial, plan = self._trial(model, data, then=target.then, batches=target.batches)
-        found = reach(trial, target, plan)
+        trial, ways = self._trial(model, data, target.batches)
+
+        def add_ways() -> None:
+            for override in target.then:
+                trial.add(label(override), ways.of(override))
+
+        found = reach(trial, target, add_ways)
         overrides: dict[Any, Any] = {**as_overrides(found.changed, target.then), **self.config.overrides}
         config = attrs.evolve(self.config, overrides=overrides)
         final = type(self).from_config(config, show_progress=self.show_progress, **self._host)
-        result = attrs.evolve(final.quantize(model, data, inplace=inplace and found.is_met), found=found)
+        result = final.quantize(model, data, inplace=inplace and found.is_met)
+        found = confirm(found, trial, target, result.model)
+        result = attrs.evolve(result, found=found)
         if not found.is_met:
             raise TargetError(
                 f"the target cannot be met with anything quantized:\n{found}\nthe nearest is attached as error.best; "
@@ -316,10 +323,8 @@ class Quantizer:
             )
         return result
 
-    def _trial(
-        self, model: nn.Module, data: Iterable[Any], *, then: Iterable[Component], batches: int
-    ) -> tuple[Trial, Plan]:
-        """The model with each layer in the run's scheme, in further ones and in float, to choose from."""
+    def _trial(self, model: nn.Module, data: Iterable[Any], batches: int) -> tuple[Trial, Ways]:
+        """The model with each layer quantized or in float, to choose from, and what makes further ways."""
         if isinstance(data, Iterator):
             raise ConfigurationError(
                 f"the data are read twice, and a {type(data).__name__} can be read once: give a list, a DataLoader or "
@@ -334,13 +339,15 @@ class Quantizer:
         modules = dict(model.named_modules())
         rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
         floats = {name: self._float_layer(modules, run.plan, name) for name in {*run.plan.layers, *rewritten}}
-        further = [(wanted.name, self.components.scheme_of(wanted)) for wanted in then]
-        ways = {}
-        for name, layer in run.plan.layers.items():
-            ways[name] = {layer.scheme: layers[name], **other_ways(name, floats[name], further)}
-        first = list(islice(self.components.source_for(data).batches(data), batches))
         changed = {name: floats[name] for name in rewritten}
-        return Trial(model, changed, ways, [batch.clone() for batch in first], tied_layers(run.plan)), run.plan
+        first = [batch.clone() for batch in islice(self.components.source_for(data).batches(data), batches)]
+        planned = {name: layers[name] for name in run.plan.layers}
+        trial = Trial(model, changed, planned, first, tied_layers(run.plan))
+
+        def feed_again(observers: Mapping[str, Observer]) -> None:
+            self._feed(copy_with(model, changed), data, observers)
+
+        return trial, Ways(self.components, modules, floats, run, feed_again)
 
     def _calibrate(
         self, model: nn.Module, plan: Plan, data: Iterable[Any] | None, statistics: Statistics | None = None
@@ -363,16 +370,8 @@ class Quantizer:
         watched = worth_watching(modules, plan)
         recorder = DataFlowRecorder(model, watched)
         collectors = collectors_of(self.components.algorithms, modules, watched, plan)
-        count, first = feed_all(
-            self.components,
-            model,
-            data,
-            observers if statistics is None else {},
-            show_progress=self.show_progress,
-            at_most=self.config.num_samples,
-            watch=recorder,
-            collectors=collectors,
-        )
+        seeing = observers if statistics is None else {}
+        count, first = self._feed(model, data, seeing, watch=recorder, collectors=collectors)
         plan = settle(model, plan.decide(read_outside(recorder, plan)))
         refuse_empty(plan)
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
@@ -385,6 +384,25 @@ class Quantizer:
             plan = plan.rewrite([*plan.rewrites, *found])
         collected = {collector.algorithm: collector.statistics for collector in collectors}
         return Run(plan=plan, observers=observers, batches=count, first=first, collected=collected)
+
+    def _feed(
+        self,
+        model: nn.Module,
+        data: Iterable[Any],
+        observers: Mapping[str, Observer],
+        **watching: Any,  # noqa: ANN401 - see below
+    ) -> tuple[int, Batch]:
+        """Run the calibration data through a model; ``watching`` is as in `feed`."""
+        source = self.components.source_for(data)
+        return feed(
+            model,
+            source.batches(data),
+            observers,
+            num_samples=self.config.num_samples,
+            show_progress=self.show_progress,
+            length=source.length(data),
+            **watching,
+        )
 
     def _observe_rewritten(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
         """Watch the data pass once more, where layers get other inputs after the rewrites."""
@@ -399,15 +417,7 @@ class Quantizer:
         observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
         collectors = collectors_of(refining, modules, run.plan.layers, run.plan)
-        feed_all(
-            self.components,
-            rewritten,
-            data,
-            observers,
-            show_progress=self.show_progress,
-            at_most=self.config.num_samples,
-            collectors=collectors,
-        )
+        self._feed(rewritten, data, observers, collectors=collectors)
         never_ran(observers)
         collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)

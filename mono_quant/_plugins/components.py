@@ -92,8 +92,12 @@ class Components:
 
     def observer_for(self, name: str, module: nn.Module, spec: TensorSpec, *, also: Iterable[str] = ()) -> Observer:
         """A new observer for what a plan asks to be observed; ``also`` are the other names of the layer."""
+        return self.observer_of(self.observer_component(name, module, also=also), spec)
+
+    def observer_of(self, wanted: Component, spec: TensorSpec) -> Observer:
+        """A new observer that is asked for by name and options."""
         return self._make(  # type: ignore[no-any-return]
-            self.manager.observers, self.observer_component(name, module, also=also), Observer,
+            self.manager.observers, wanted, Observer,
             dtype=spec.dtype, symmetric=spec.symmetric, granularity=spec.granularity,
         )  # fmt: skip
 

@@ -1,9 +1,7 @@
 """Which layers cost what: each quantized alone."""
 
-from collections.abc import Mapping
-
 from mono_quant.plugin_api import Plan
-from mono_quant.targets.record import LayerSensitivity, Sensitivity
+from mono_quant.targets.record import ASKED, LayerSensitivity, Sensitivity
 from mono_quant.targets.target import Metric
 from mono_quant.targets.trial import Trial
 
@@ -22,7 +20,7 @@ def rank(trial: Trial, plan: Plan, metric: Metric | None, batches: int) -> Sensi
     entries = {entry.name: entry for entry in plan.entries}
     found = []
     for name, layer in plan.layers.items():
-        alone: Mapping[str, str] = {name: layer.scheme}
+        alone = {name: ASKED}
         found.append(
             LayerSensitivity(
                 name=name,

@@ -6,10 +6,13 @@ import attrs
 
 from mono_quant._size import size_text
 
-__all__ = ["FLOAT", "Evaluation", "Found", "LayerSensitivity", "Sensitivity"]
+__all__ = ["ASKED", "FLOAT", "Evaluation", "Found", "LayerSensitivity", "Sensitivity"]
+
+ASKED = "as asked for"
+"""The way of a layer that the run's own configuration gives it."""
 
 FLOAT = "float"
-"""In place of a scheme: the layer is kept in float."""
+"""The way of a layer that is kept in float."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +59,7 @@ class Evaluation:
     """One model that was measured.
 
     Args:
-        changed: layer → what it had instead of the run's own scheme: another one, or ``"float"``.
+        changed: layer → what it had instead of what was asked for: a scheme, an observer, or ``"float"``.
         value: what it reached: dB, the metric, or bytes.
         is_met: whether that is enough.
     """
@@ -74,7 +77,7 @@ class Found:
         target: what was asked for, as text.
         unit: of the values.
         evaluations: all models that were measured, in order.
-        changed: layer → what it has in the end instead of the run's own scheme.
+        changed: layer → what it has in the end instead of what was asked for.
         value: what the model reaches with that.
         is_met: whether that is enough.
     """
@@ -109,7 +112,7 @@ def _path(found: Found) -> Iterator[str]:
     for number, evaluation in enumerate(found.evaluations, start=1):
         floats = sum(scheme == FLOAT for scheme in evaluation.changed.values())
         others = len(evaluation.changed) - floats
-        what = f"{others} layers of another scheme, {floats} in float" if evaluation.changed else "all as asked for"
+        what = f"{others} layers otherwise, {floats} in float" if evaluation.changed else "all as asked for"
         met = "met" if evaluation.is_met else "not met"
         yield f"{number:>3}        {evaluation.value:.4g}{found.unit}  {met}: {what}"
     for scheme in dict.fromkeys(found.changed.values()):

@@ -1,12 +1,13 @@
 """What a quantized model must reach."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 from torch import nn
 
-from mono_quant.component import Component, components
+from mono_quant.config import Override
 from mono_quant.errors import ConfigurationError
 
 __all__ = ["MaxDrop", "MaxSize", "Metric", "MinSQNR", "Target"]
@@ -15,6 +16,23 @@ Metric = Callable[[nn.Module], float]
 """A figure of a model, higher is better; it must leave the model as it is and give the same for the same model."""
 
 _UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+def _overrides(then: Iterable[Any] | str | Mapping[str, Any]) -> tuple[Override, ...]:
+    if isinstance(then, str | Mapping):
+        return (_override(then),)
+    return tuple(map(_override, then))
+
+
+def _override(wanted: Any) -> Override:  # noqa: ANN401 - what users write
+    """A name, or a mapping with one, is a scheme; another mapping is an override."""
+    if isinstance(wanted, Override):
+        return wanted
+    if not isinstance(wanted, Mapping) or "name" in wanted:
+        return Override(scheme=wanted)
+    if not wanted or wanted.keys() - {"scheme", "observer"}:
+        raise ConfigurationError(f"expected a scheme, or a mapping of 'scheme' and 'observer', got {wanted!r}")
+    return Override(**wanted)
 
 
 def _is_positive(_: object, field: "attrs.Attribute[float]", value: float) -> None:
@@ -42,13 +60,16 @@ class Target:
     """What all targets have.
 
     Args:
-        then: schemes that a layer is given in turn where the run's own costs too much, before it is kept in float; of
-            those that need no data. Where a size is asked for: schemes of fewer bits, in turn.
+        then: what a layer is given in turn where the run's own way costs too much, before it is kept in float: names of
+            schemes, mappings of a name and options, or ``{"scheme": ..., "observer": ...}`` as in overrides. Where a
+            size is asked for: schemes of fewer bits, in turn.
         evaluations: how many times models are measured at most.
         batches: how many of the first calibration batches outputs are compared on.
     """
 
-    then: tuple[Component, ...] = attrs.field(default=("int8-weight-only",), converter=components, kw_only=True)
+    then: tuple[Override, ...] = attrs.field(
+        default=({"observer": "percentile"}, "int8-weight-only"), converter=_overrides, kw_only=True
+    )
     evaluations: int = attrs.field(default=25, validator=_is_whole, kw_only=True)
     batches: int = attrs.field(default=4, validator=_is_whole, kw_only=True)
 
@@ -86,6 +107,6 @@ class MaxSize(Target):
     """
 
     nbytes: int = attrs.field(converter=_bytes)
-    then: tuple[Component, ...] = attrs.field(
-        default=({"name": "int4-weight-only", "misfit": "adjust"},), converter=components, kw_only=True
+    then: tuple[Override, ...] = attrs.field(
+        default=({"name": "int4-weight-only", "misfit": "adjust"},), converter=_overrides, kw_only=True
     )

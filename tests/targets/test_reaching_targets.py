@@ -219,6 +219,28 @@ def test_a_target_that_cannot_be_meant_is_refused(make: object, said: str):
         make()
 
 
-def test_a_scheme_to_turn_to_that_needs_data_is_refused():
-    with pytest.raises(ConfigurationError, match="need no data"):
-        quantizer(target=MinSQNR(99, then=("int8-static",))).quantize(net(), data())
+def test_another_observer_can_be_all_that_a_layer_needs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 8)).eval()
+    rows = [torch.randn(512, 16) for _ in range(4)]
+    for batch in rows:
+        batch[:1] *= 12  # which tanh cuts off anyway
+    plain = quantizer().quantize(model, rows).info.sqnr_db
+    searched = quantizer(observer="percentile").quantize(model, rows).info.sqnr_db
+    assert searched > plain + 3
+    result = quantizer(target=MinSQNR((plain + searched) / 2)).quantize(model, rows)
+    assert result.found.changed == {"0": "observer percentile"}
+    assert result.plan.layers.keys() == {"0", "2"}
+
+
+def test_other_schemes_may_need_data_too():
+    result = quantizer(
+        target=MinSQNR(25, then=[{"scheme": "int8-static", "observer": "percentile"}, "int8-weight-only"])
+    ).quantize(net(), data())
+    assert result.found.is_met
+
+
+@pytest.mark.parametrize("then", [[{"validator": "sqnr"}], [{}], [3]])
+def test_what_cannot_be_turned_to_is_refused(then: object):
+    with pytest.raises(ConfigurationError, match=r"scheme|component"):
+        MinSQNR(20, then=then)
