@@ -28,15 +28,14 @@ __all__ = ["deferred_layer", "int8_layer", "layer_codes"]
 
 _KERNELS = (("reference", ReferenceKernel()), ("fbgemm", FbgemmKernel()), ("onednn", OnednnKernel()))
 
-_LAYER = (
-    "Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, Tensor? input_scale, Tensor? input_zero_point, "
-    "str kind, int[] stride, int[] padding, int[] dilation, int groups"
-)
-torch.library.define("mono_quant::int8_layer", f"({_LAYER}, int[]? rows=None) -> Tensor")
-torch.library.define("mono_quant::int8_layer.deferred", f"({_LAYER}) -> Tensor")
+_TENSORS = "Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, Tensor? input_scale, Tensor? input_zero_point"
+_GEOMETRY = "str kind, int[] stride, int[] padding, int[] dilation, int groups"
+_OUTPUT = "Tensor output_scale, Tensor output_zero_point"
+torch.library.define("mono_quant::int8_layer", f"({_TENSORS}, {_GEOMETRY}, int[]? rows=None) -> Tensor")
+torch.library.define("mono_quant::int8_layer.deferred", f"({_TENSORS}, {_GEOMETRY}) -> Tensor")
 torch.library.define(
     "mono_quant::int8_layer.codes",
-    f"({_LAYER}, Tensor output_scale, Tensor output_zero_point, str activation, float[] arguments) -> Tensor",
+    f"({_TENSORS}, {_OUTPUT}, {_GEOMETRY}, str activation, float[] arguments) -> Tensor",
 )
 int8_layer = torch.ops.mono_quant.int8_layer.default
 """The float32 output of a layer; see `mono_quant.plugin_api.QuantizedOp`.
@@ -77,28 +76,12 @@ class _Layer(NamedTuple):
     rows: Sequence[int] | None = None
 
 
-_TOLD = len(_Layer._fields) - 1
-"""All but the rows."""
-
-
 def _run(x: Tensor, *told: Any) -> Tensor:  # noqa: ANN401 - the operator's other arguments
-    weight, *others = told[:5]
-    kind, stride, padding, dilation, *rest = told[5:]
-    rows = rest[1] if len(rest) > 1 else None
-    call = (x.shape, x.dtype, kind, *stride, *padding, *dilation, rest[0], *(rows or ()))
-    return ready_for(weight, others, call, lambda: _floats(x, _Layer(*told)))(x)
+    return ready_for(x, told[:5], told[5:], lambda: _floats(x, _Layer(*told)))(x)
 
 
 def _run_to_codes(x: Tensor, *told: Any) -> Tensor:  # noqa: ANN401
-    layer, (scale, zero_point, activation, arguments) = told[:_TOLD], told[_TOLD:]
-    kind, stride, padding, dilation, groups = layer[5:]
-
-    def make() -> Callable[[Tensor], Tensor]:
-        applied = Activation(activation, tuple(arguments)) if activation else None
-        return _codes(x, _Layer(*layer), applied, (float(scale), int(zero_point)))
-
-    call = (x.shape, activation, *arguments, kind, *stride, *padding, *dilation, groups)
-    return ready_for(layer[0], [*layer[1:5], scale, zero_point], call, make)(x)
+    return ready_for(x, told[:7], told[7:], lambda: _codes(x, *_apart(told)))(x)
 
 
 def _shape(x: Tensor, *told: Any) -> Tensor:  # noqa: ANN401
@@ -106,7 +89,8 @@ def _shape(x: Tensor, *told: Any) -> Tensor:  # noqa: ANN401
 
 
 def _shape_of_codes(x: Tensor, *told: Any) -> Tensor:  # noqa: ANN401
-    return _empty(x, _float_op(x, _Layer(*told[:_TOLD])).shape, torch.uint8)
+    layer, _, _ = _apart(told)
+    return _empty(x, _float_op(x, layer).shape, torch.uint8)
 
 
 for _name, _impl, _fake in (
@@ -116,6 +100,12 @@ for _name, _impl, _fake in (
 ):
     torch.library.impl(_name, "CPU", _impl)
     torch.library.register_fake(_name, _fake)
+
+
+def _apart(told: tuple[Any, ...]) -> tuple[_Layer, tuple[Tensor, Tensor], Activation | None]:
+    """A layer, what its output's codes are made with, and what is applied before."""
+    *geometry, activation, arguments = told[7:]
+    return _Layer(*told[:5], *geometry), told[5:7], Activation(activation, tuple(arguments)) if activation else None
 
 
 def _floats(x: Tensor, layer: _Layer) -> Callable[[Tensor], Tensor]:
@@ -132,9 +122,10 @@ def _floats(x: Tensor, layer: _Layer) -> Callable[[Tensor], Tensor]:
 
 
 def _codes(
-    x: Tensor, layer: _Layer, activation: Activation | None, output: tuple[float, int]
+    x: Tensor, layer: _Layer, qparams: tuple[Tensor, Tensor], activation: Activation | None
 ) -> Callable[[Tensor], Tensor]:
     """What gives the codes of an output, likewise."""
+    output = float(qparams[0]), int(qparams[1])
     run = _packed(x, layer) if x.numel() else None
     if isinstance(run, FusedRun) and (activation is None or activation.name in run.activations):
         return _laid_out(lambda x: run.fused(x, activation, output), x, layer)

@@ -7,7 +7,6 @@ layer is recorded once more, to give these codes at once; its floats are compute
 Anywhere else the codes stay those that were made, and the compiler fuses what makes them with what comes before.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,9 +22,10 @@ from mono_quant.plugin_api.activation import Activation
 
 __all__ = ["codes_for"]
 
-torch.library.define(
-    "mono_quant::handed_over", "(Tensor codes, Tensor x, Tensor scale, Tensor zero_point) -> Tensor"
-)
+torch.library.define("mono_quant::handed_over", "(Tensor codes, Tensor x, Tensor scale, Tensor zero_point) -> Tensor")
+
+_TENSORS = 6
+"""The input and the tensors of a layer stand first among the arguments of its operators."""
 
 _aten = torch.ops.aten
 _CLAMPS = {_aten.hardtanh.default, _aten.clamp.default}
@@ -54,8 +54,9 @@ def _recorded(mode: Any, func: object, types: object, args: tuple[Tensor, ...], 
     if layer is None:
         return codes
     how = ("", []) if activation is None else (activation.name, [*activation.arguments])
-    told = (Proxy(one, tracer) if isinstance(one, Node) else one for one in layer.args)
-    proxy = tracer.create_proxy("call_function", layer_codes, (*told, scale, zero_point, *how), {})
+    told = [Proxy(one, tracer) if isinstance(one, Node) else one for one in layer.args]
+    told = [*told[:_TENSORS], scale, zero_point, *told[_TENSORS:], *how]
+    proxy = tracer.create_proxy("call_function", layer_codes, tuple(told), {})
     return track_tensor_tree(torch.empty_like(codes), proxy, constant=None, tracer=tracer)
 
 
@@ -80,17 +81,16 @@ def _source(node: Any) -> tuple[Node | None, Activation | None]:  # noqa: ANN401
 
 def _activated(node: Node) -> tuple[Activation | None, Any]:
     """The activation that an operation is, and what of; those that the compiler takes apart are none."""
+    rest: list[Any]
     x, *rest = node.args or (None,)
     if node.target is _aten.relu.default:
         return Activation("relu"), x
     if node.target is _aten.clamp_max.default and isinstance(x, Node) and x.target is _aten.clamp_min.default:
-        rest = [*x.args[1:], *rest]
-        x = x.args[0]
+        x, *lower = x.args
+        rest = [*lower, *rest]
     elif node.target not in _CLAMPS:
         return None, x
-    low, high = map(float, rest) if _are_numbers(rest) else (1.0, 0.0)
-    return (Activation("hardtanh", (low, high)) if low <= high else None), x
-
-
-def _are_numbers(arguments: Sequence[object]) -> bool:
-    return len(arguments) == 2 and all(isinstance(one, int | float) for one in arguments)  # noqa: PLR2004 - ends
+    match rest:
+        case [int() | float() as low, int() | float() as high] if low <= high:
+            return Activation("hardtanh", (float(low), float(high))), x
+    return None, x

@@ -5,6 +5,8 @@ An operator gets tensors and knows no layer. What it has packed is kept under th
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from operator import is_
+from typing import cast
 from weakref import ref
 
 from torch import Tensor
@@ -17,8 +19,8 @@ __all__ = ["engine_of", "forget", "ready_for"]
 
 Run = Callable[[Tensor], Tensor]
 
-_MOST_READY = 64
-"""A weight is called with as many shapes of inputs before it is asked again which kernel takes them."""
+_MOST_READY = 8
+"""Kinds of calls of a weight that are found without a look at what was packed; mostly it has one."""
 
 _of_weights: dict[int, "_OfWeight"] = {}
 """By the weight's ``id``. None holds the weight itself."""
@@ -44,26 +46,25 @@ def engine_of(
         return engines[layer]
 
 
-def ready_for(
-    weight: Tensor, others: Sequence[Tensor | None], call: tuple[object, ...], make: Callable[[], Run]
-) -> Run:
-    """What runs a call like this one, found in the least time.
+def ready_for(x: Tensor, tensors: Sequence[Tensor | None], numbers: Sequence[object], make: Callable[[], Run]) -> Run:
+    """What runs a call of an operator; it was made for the first call like it, and is found in little time.
 
     Args:
-        weight: as it is now, and the other tensors as they are.
-        others: held as long as the weight is there.
-        call: all else that ``make`` depends on, the shape of the input too.
-        make: gives it; called when there is none yet, or a tensor was written into.
+        x: the input, of which the shape and the dtype tell calls apart.
+        tensors: of the layer, the weight first. What is made may hold all but the weight.
+        numbers: the operator's other arguments.
+        make: gives it.
     """
-    known = _of(weight).ready
-    key = (*map(id, others), *call)
-    found = known.get(key)
-    now = versions(others)
-    if found is None or found[1] != now:
-        if len(known) >= _MOST_READY:
-            known.clear()
-        known[key] = found = (make(), now, others)
-    return found[0]
+    known = _of_weights.get(id(tensors[0]))
+    if known is not None:
+        for ready in known.ready:
+            if ready.is_for(x, tensors, numbers):
+                return ready.run
+    ready = _Ready(x, tensors, numbers)
+    ready.run = make()
+    known = _of(cast("Tensor", tensors[0]))
+    known.ready = [ready, *known.ready[: _MOST_READY - 1]]  # replaced as a whole: another thread may look into it
+    return ready.run
 
 
 def forget(weights: Iterable[Tensor | None]) -> None:
@@ -89,7 +90,32 @@ class _OfWeight:
         self.weight = ref(weight, let_go)
         self.version = versions((weight,))
         self.engines: dict[tuple[object, ...], Engine] = {}
-        self.ready: dict[tuple[object, ...], tuple[Run, tuple[int, ...], Sequence[Tensor | None]]] = {}
+        self.ready: list[_Ready] = []
+
+
+class _Ready:
+    """What runs calls that are alike."""
+
+    __slots__ = ("_dtype", "_numbers", "_others", "_shape", "_versions", "_weight", "run")
+
+    def __init__(self, x: Tensor, tensors: Sequence[Tensor | None], numbers: Sequence[object]) -> None:
+        weight, *self._others = tensors
+        self._weight = ref(cast("Tensor", weight))
+        self._versions = versions(tensors)
+        self._numbers = numbers
+        self._shape, self._dtype = x.shape, x.dtype
+        self.run: Run
+
+    def is_for(self, x: Tensor, tensors: Sequence[Tensor | None], numbers: Sequence[object]) -> bool:
+        """Whether a call is: the same tensors, not written into since, and an input that looks the same."""
+        return (
+            x.shape == self._shape
+            and tensors[0] is self._weight()
+            and all(map(is_, tensors[1:], self._others))
+            and numbers == self._numbers
+            and x.dtype is self._dtype
+            and versions(tensors) == self._versions
+        )
 
 
 def _of(weight: Tensor) -> _OfWeight:

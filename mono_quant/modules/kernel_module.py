@@ -26,6 +26,9 @@ from mono_quant.plugin_api.plan import Handover
 
 __all__ = ["KernelModule"]
 
+_GIVING_CODES = ("conv1d", "conv2d")
+"""Of the layers that a compiler runs: to these oneDNN applies activations, and no other kernel is mostly faster."""
+
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
 
@@ -227,7 +230,7 @@ class KernelModule(QuantizedModule):
             given = given if qparams is None else quantize(given, *qparams, UINT8)
         elif qparams is not None:
             given = codes_for(x, *qparams)
-        is_deferred = self.handover == "deferred" and self.kind != "linear" and qparams is not None
+        is_deferred = self.handover == "deferred" and self.kind in _GIVING_CODES and qparams is not None
         operator = deferred_layer if is_deferred and not is_recording() else int8_layer
         y: Tensor = operator(given, *layer, *(qparams or (None, None)), self.kind, *self.geometry)
         y = y.contiguous()
