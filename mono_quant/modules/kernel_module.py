@@ -122,6 +122,8 @@ class KernelModule(QuantizedModule):
     @property
     def takes_codes(self) -> bool:
         """Whether its input has one scale for all times, so that another layer can give its codes."""
+        if self._buffers.get("input_scale") is not None:  # not by attribute first, which is slow in a module
+            return True
         return self.input_scale is not None
 
     def op(self) -> QuantizedOp:
