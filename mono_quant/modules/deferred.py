@@ -133,24 +133,33 @@ def is_ordinary(tensor: Tensor) -> bool:
 
 def _known(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The result of a function that is known for outputs; None where it needs the plain tensor after all."""
-    operation = IN_PLACE.get(func) or OPERATIONS.get(func)
-    if operation is None or "out" in kwargs or is_traced():
+    operation = IN_PLACE.get(func)
+    is_in_place = operation is not None
+    if operation is None and (operation := OPERATIONS.get(func)) is None:
         return None
-    tensors = [one for one in args if isinstance(one, Tensor)]
-    deferred = [one for one in tensors if isinstance(one, Deferred)]
-    is_in_place = func in IN_PLACE or bool(kwargs.get("inplace"))
-    if not deferred or (is_in_place and deferred[0] is not args[0]):
+    if "inplace" in kwargs:
+        kwargs = dict(kwargs)
+        is_in_place = kwargs.pop("inplace") or is_in_place
+    if "out" in kwargs or is_traced():
         return None
-    is_channels_last = deferred[0]._is_channels_last
-    if not all(_can_be_taken(one, is_channels_last=is_channels_last) for one in tensors):
+    first: Deferred | None = None
+    for one in args:
+        if isinstance(one, Deferred):
+            first = one
+            break
+    if first is None or (is_in_place and first is not args[0]):
         return None
-    arguments = [one._output if isinstance(one, Deferred) else one for one in args]
-    output = operation(*arguments, **{name: value for name, value in kwargs.items() if name != "inplace"})
+    arguments, is_channels_last = [], first._is_channels_last
+    for one in args:
+        if isinstance(one, Tensor) and not _can_be_taken(one, is_channels_last=is_channels_last):
+            return None
+        arguments.append(one._output if isinstance(one, Deferred) else one)
+    output = operation(*arguments, **kwargs)
     if output is None:
         return None
-    if output is deferred[0]._output:  # a function that gives its argument back
-        return deferred[0]
-    return _overwrite(deferred[0], output) if is_in_place else _laid_out(output, is_channels_last=is_channels_last)
+    if output is first._output:  # a function that gives its argument back
+        return first
+    return _overwrite(first, output) if is_in_place else _laid_out(output, is_channels_last=is_channels_last)
 
 
 def _can_be_taken(tensor: Tensor, *, is_channels_last: bool) -> bool:

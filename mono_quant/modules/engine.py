@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 import torch
@@ -97,8 +98,4 @@ class _Packed:
 
     def is_of(self, tensors: tuple[Tensor | None, ...]) -> bool:
         """Whether it is of the same tensors, not written into since."""
-        return all(map(_is, tensors, self.of)) and versions(tensors) == self.versions
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
+        return all(map(is_, tensors, self.of)) and versions(tensors) == self.versions

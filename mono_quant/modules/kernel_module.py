@@ -12,7 +12,8 @@ from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.core.tensors import CHANNELS_LAST
 from mono_quant.kernels.select import NamedKernel
 from mono_quant.modules.base import QuantizedModule, as_float32, is_compiled
-from mono_quant.modules.compiled import int8_layer
+from mono_quant.modules.compiled import deferred_layer, int8_layer
+from mono_quant.modules.compiled_codes import codes_for
 from mono_quant.modules.deferred import Deferred, is_ordinary, plain, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
@@ -24,6 +25,9 @@ from mono_quant.plugin_api.kernel import FusedRun, OpKind, QuantizedOp
 from mono_quant.plugin_api.plan import Handover
 
 __all__ = ["KernelModule"]
+
+_GIVING_CODES = ("conv1d", "conv2d")
+"""Of the layers that a compiler runs: to these oneDNN applies activations, and no other kernel is mostly faster."""
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
@@ -118,6 +122,8 @@ class KernelModule(QuantizedModule):
     @property
     def takes_codes(self) -> bool:
         """Whether its input has one scale for all times, so that another layer can give its codes."""
+        if self._buffers.get("input_scale") is not None:  # not by attribute first, which is slow in a module
+            return True
         return self.input_scale is not None
 
     def op(self) -> QuantizedOp:
@@ -217,12 +223,18 @@ class KernelModule(QuantizedModule):
         Args:
             x: float32, of the float layer's shape.
         """
-        x = x.detach()
-        given, qparams = (x if is_recording() else self.as_kernel_input(x)), self.input_qparams
-        if qparams is not None:
-            given = recorded_quantize(given, *qparams) if is_recording() else quantize(given, *qparams, UINT8)
-        layer = (self.weight, self.weight_scale, self.bias, *(qparams or (None, None)))
-        y: Tensor = int8_layer(given, *layer, self.kind, *self.geometry)
+        x, layer = x.detach(), (self.weight, self.weight_scale, self.bias)
+        given, qparams = x, self.input_qparams
+        if is_recording():
+            given = given if qparams is None else recorded_quantize(given, *qparams)
+        elif self.kind == "linear":
+            given = self.as_kernel_input(x)
+            given = given if qparams is None else quantize(given, *qparams, UINT8)
+        elif qparams is not None:
+            given = codes_for(x, *qparams)
+        is_deferred = self.handover == "deferred" and self.kind in _GIVING_CODES and qparams is not None
+        operator = deferred_layer if is_deferred and not is_recording() else int8_layer
+        y: Tensor = operator(given, *layer, *(qparams or (None, None)), self.kind, *self.geometry)
         y = y.contiguous()
         return y if given.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - given.ndim + 1], *y.shape[1:])
 

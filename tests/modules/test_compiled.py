@@ -128,7 +128,7 @@ def test_layers_that_share_a_weight_do_not_mix():
 def test_a_weight_that_is_gone_takes_its_packed_form_along():
     _, module, x = pair(LAYERS["linear"])
     torch.compile(module, backend="aot_eager", fullgraph=True)(x)
-    assert module.weight in compiled_engines._engines
+    assert id(module.weight) in compiled_engines._of_weights
     weight = weakref.ref(module.weight)
     del module
     torch.compiler.reset()
