@@ -133,33 +133,35 @@ def is_ordinary(tensor: Tensor) -> bool:
 
 def _known(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The result of a function that is known for outputs; None where it needs the plain tensor after all."""
-    operation = IN_PLACE.get(func)
-    is_in_place = operation is not None
-    if operation is None and (operation := OPERATIONS.get(func)) is None:
+    operation = IN_PLACE.get(func) or OPERATIONS.get(func)
+    if operation is None or "out" in kwargs or is_traced():
         return None
+    is_in_place = func in IN_PLACE
     if "inplace" in kwargs:
         kwargs = dict(kwargs)
         is_in_place = kwargs.pop("inplace") or is_in_place
-    if "out" in kwargs or is_traced():
-        return None
-    first: Deferred | None = None
-    for one in args:
-        if isinstance(one, Deferred):
-            first = one
-            break
-    if first is None or (is_in_place and first is not args[0]):
-        return None
-    arguments, is_channels_last = [], first._is_channels_last
-    for one in args:
-        if isinstance(one, Tensor) and not _can_be_taken(one, is_channels_last=is_channels_last):
-            return None
-        arguments.append(one._output if isinstance(one, Deferred) else one)
-    output = operation(*arguments, **kwargs)
-    if output is None:
+    first = args[0] if args and isinstance(args[0], Deferred) else None
+    if first is None and not is_in_place:
+        first = next((one for one in args if isinstance(one, Deferred)), None)
+    arguments = None if first is None else _outputs(args, is_channels_last=first._is_channels_last)
+    output = None if arguments is None else operation(*arguments, **kwargs)
+    if first is None or output is None:
         return None
     if output is first._output:  # a function that gives its argument back
         return first
-    return _overwrite(first, output) if is_in_place else _laid_out(output, is_channels_last=is_channels_last)
+    if is_in_place:
+        return _overwrite(first, output)
+    return _laid_out(output, is_channels_last=first._is_channels_last)
+
+
+def _outputs(args: Sequence[Any], *, is_channels_last: bool) -> list[Any] | None:
+    """The arguments with outputs in place of deferred tensors; None where one cannot be taken."""
+    outputs = []
+    for one in args:
+        if isinstance(one, Tensor) and not _can_be_taken(one, is_channels_last=is_channels_last):
+            return None
+        outputs.append(one._output if isinstance(one, Deferred) else one)
+    return outputs
 
 
 def _can_be_taken(tensor: Tensor, *, is_channels_last: bool) -> bool:
