@@ -40,7 +40,7 @@ from mono_quant.rewriting import Watched, collectors_of, refuse_other_function, 
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
-from mono_quant.targets import Metric, Sensitivity, Target, Trial, Ways, as_overrides, confirm, label, rank, reach
+from mono_quant.targets import Metric, Search, Sensitivity, Target, Trial, Ways, chosen, labelled, rank
 
 __all__ = ["Quantizer"]
 
@@ -113,9 +113,10 @@ class Quantizer:
             kernel=kernel, fuse=fuse, runtime=runtime, on_failure=on_failure,
         )  # fmt: skip
         self.show_progress = show_progress
+        if target is not None and not isinstance(target, Target):
+            raise ConfigurationError(f"target must be MinSQNR, MaxDrop or MaxSize, got {target!r}")
         self.target = target
-        self._host: dict[str, Any] = {"plugins": tuple(plugins), "autoload": autoload, "batch_fn": batch_fn}
-        self.components = Components(self.config, **self._host)
+        self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
 
     @classmethod
     def from_config(cls, config: QuantizationConfig, **options: Any) -> Self:  # noqa: ANN401 - see below
@@ -175,40 +176,9 @@ class Quantizer:
             TargetError: when no quantized model was found that meets the target.
         """
         if self.target is not None:
-            return self._reach(self.target, model, calibration_data, inplace=inplace)
-        plan = self.plan(model)
-        refuse_empty(plan)
-        _validate_weights(model)
-        self.components.prepare()
-        run = self._calibrate(model, plan, calibration_data, statistics)
-        run = self._observe_rewritten(model, run, calibration_data)
-        layers, run = self._convert(model, run)
-        closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
-        copied = None
-        if self.config.validators or not inplace:
-            # In place, the layers share what they do with the model itself, and others are needed for the copy.
-            copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
-            copied = leave_fast_paths(copy_with(model, copies), closed)
-            run = fuse(copied, run) if self.config.fuse else run
-        validation = None if copied is None else self._validate(model, copied, run)
-        timed = None
-        if validation is not None and copied is not None and run.first is not None:
-            timed = measure_latency(model, copied, run.first)
-        versions = self.components.versions
-        info = make_info(run, self.config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
-        if inplace or copied is None:
-            copied = hand_over(leave_fast_paths(put_in_place(model, layers), closed), run.plan.layers)
-        self._sign(copied, run, validation)
-        return QuantizationResult(
-            model=copied.eval(),
-            info=info,
-            validation=validation,
-            plan=run.plan,
-            example=run.first,
-            format_for=self.components.format_for,
-            compile_by=self.compile,
-            observed=self._observed(model, run),
-        )
+            return self._reach(self.target, model, calibration_data, statistics, inplace=inplace)
+        layers, run = self._prepare(model, calibration_data, statistics)
+        return self._finish(model, layers, run, inplace=inplace)
 
     def sensitivity(
         self, model: nn.Module, calibration_data: Iterable[Any], metric: Metric | None = None, *, batches: int = 4
@@ -217,7 +187,7 @@ class Quantizer:
 
         Args:
             model: as in `quantize`.
-            calibration_data: read twice.
+            calibration_data: read several times.
             metric: a figure of a model, higher is better, to rank by; None to rank by the SQNR of the output.
             batches: how many of the first batches outputs are compared on.
 
@@ -225,8 +195,8 @@ class Quantizer:
             ConfigurationError: when nothing would be quantized, or the data can be read once only.
             CalibrationError: as `quantize`.
         """
-        trial, ways = self._trial(model, calibration_data, batches)
-        return rank(trial, ways.run.plan, metric, batches)
+        _, run, trial, _ = self._trial(model, calibration_data, batches)
+        return rank(trial, run.plan, metric, batches)
 
     def compile(
         self,
@@ -297,57 +267,119 @@ class Quantizer:
         return loaded.eval()
 
     def _reach(
-        self, target: Target, model: nn.Module, data: Iterable[Any] | None, *, inplace: bool
+        self,
+        target: Target,
+        model: nn.Module,
+        data: Iterable[Any] | None,
+        statistics: Statistics | None,
+        *,
+        inplace: bool,
     ) -> QuantizationResult:
-        """Find which layers need something else than the run's own scheme, and quantize so."""
+        """Find which layers need something else than what was asked for, and quantize so."""
         if data is None:
             raise ConfigurationError("a target is measured on data: give calibration_data")
-        trial, ways = self._trial(model, data, target.batches)
+        layers, run, trial, ways = self._trial(model, data, target.batches, statistics)
+        named = labelled(target.then)
+        made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = {}
 
         def add_ways() -> None:
-            for override in target.then:
-                trial.add(label(override), ways.of(override))
+            for way, override in named.items():
+                made[way] = ways.of(override)
+                trial.add(way, {name: layer for name, (layer, _) in made[way].items()})
 
-        found = reach(trial, target, add_ways)
-        overrides: dict[Any, Any] = {**as_overrides(found.changed, target.then), **self.config.overrides}
+        search = Search(trial, target, add_ways)
+        changed = search.run()
+        layers, run = chosen(layers, run, {name: made.get(way, {}) for name, way in changed.items()}, trial, ways)
+        for layer in layers.values():
+            self._use_kernels(layer)
+        overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
+        overrides |= {pattern: one for pattern, one in self.config.overrides.items() if pattern not in overrides}
         config = attrs.evolve(self.config, overrides=overrides)
-        final = type(self).from_config(config, show_progress=self.show_progress, **self._host)
-        result = final.quantize(model, data, inplace=inplace and found.is_met)
-        found = confirm(found, trial, target, result.model)
-        result = attrs.evolve(result, found=found)
+        result = self._finish(model, layers, run, config=config, inplace=False)
+        found = search.confirm(changed, result.model)
         if not found.is_met:
             raise TargetError(
-                f"the target cannot be met with anything quantized:\n{found}\nthe nearest is attached as error.best; "
-                "other observers, algorithms or schemes may get further",
-                best=result,
+                f"the target was not met:\n{found}\nthe nearest is attached as error.best; other observers, algorithms "
+                "or schemes may get further",
+                best=attrs.evolve(result, found=found),
             )
-        return result
+        if inplace:
+            result = self._finish(model, layers, run, config=config, inplace=True)
+        return attrs.evolve(result, found=found)
 
-    def _trial(self, model: nn.Module, data: Iterable[Any], batches: int) -> tuple[Trial, Ways]:
-        """The model with each layer quantized or in float, to choose from, and what makes further ways."""
+    def _trial(
+        self, model: nn.Module, data: Iterable[Any], batches: int, statistics: Statistics | None = None
+    ) -> tuple[dict[str, nn.Module], Run, Trial, Ways]:
+        """What `_prepare` gives; the model with each layer so or in float, to choose; and what makes further ways."""
         if isinstance(data, Iterator):
             raise ConfigurationError(
-                f"the data are read twice, and a {type(data).__name__} can be read once: give a list, a DataLoader or "
-                "another iterable"
+                f"the data are read several times, and a {type(data).__name__} can be read once: give a list, a "
+                "DataLoader or another iterable"
             )
-        plan = self.plan(model)
-        refuse_empty(plan)
-        _validate_weights(model)
-        self.components.prepare()
-        run = self._observe_rewritten(model, self._calibrate(model, plan, data), data)
-        layers, run = self._convert(model, run)
+        layers, run = self._prepare(model, data, statistics)
         modules = dict(model.named_modules())
         rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
         floats = {name: self._float_layer(modules, run.plan, name) for name in {*run.plan.layers, *rewritten}}
         changed = {name: floats[name] for name in rewritten}
         first = [batch.clone() for batch in islice(self.components.source_for(data).batches(data), batches)]
-        planned = {name: layers[name] for name in run.plan.layers}
-        trial = Trial(model, changed, planned, first, tied_layers(run.plan))
+        if not first:
+            raise ConfigurationError("the data gave no batch when they were read again: give a list or a DataLoader")
+        trial = Trial(model, changed, {name: layers[name] for name in run.plan.layers}, first, tied_layers(run.plan))
 
         def feed_again(observers: Mapping[str, Observer]) -> None:
-            self._feed(copy_with(model, changed), data, observers)
+            self._feed(leave_fast_paths(copy_with(model, changed), ()), data, observers)
 
-        return trial, Ways(self.components, modules, floats, run, feed_again)
+        return layers, run, trial, Ways(self.components, modules, floats, run, feed_again)
+
+    def _prepare(
+        self, model: nn.Module, data: Iterable[Any] | None, statistics: Statistics | None
+    ) -> tuple[dict[str, nn.Module], Run]:
+        """Plan, calibrate, convert: the layers that come in place of the model's, and what was found."""
+        plan = self.plan(model)
+        refuse_empty(plan)
+        _validate_weights(model)
+        self.components.prepare()
+        run = self._calibrate(model, plan, data, statistics)
+        run = self._observe_rewritten(model, run, data)
+        return self._convert(model, run)
+
+    def _finish(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        run: Run,
+        *,
+        inplace: bool,
+        config: QuantizationConfig | None = None,
+    ) -> QuantizationResult:
+        """Put the layers together, validate, and give the result; ``config`` is what the file is to say."""
+        config = config or self.config
+        closed = [name for name, layer in run.plan.layers.items() if layer.input is not None]
+        copied = None
+        if config.validators or not inplace:
+            # In place, the layers share what they do with the model itself, and others are needed for the copy.
+            copies = {name: copy.copy(layer) for name, layer in layers.items()} if inplace else layers
+            copied = leave_fast_paths(copy_with(model, copies), closed)
+            run = fuse(copied, run) if config.fuse else run
+        validation = None if copied is None else self._validate(model, copied, run, config)
+        timed = None
+        if validation is not None and copied is not None and run.first is not None:
+            timed = measure_latency(model, copied, run.first)
+        versions = self.components.versions
+        info = make_info(run, config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
+        if inplace or copied is None:
+            copied = hand_over(leave_fast_paths(put_in_place(model, layers), closed), run.plan.layers)
+        self._sign(copied, run, validation, config)
+        return QuantizationResult(
+            model=copied.eval(),
+            info=info,
+            validation=validation,
+            plan=run.plan,
+            example=run.first,
+            format_for=self.components.format_for,
+            compile_by=self.compile,
+            observed=self._observed(model, run),
+        )
 
     def _calibrate(
         self, model: nn.Module, plan: Plan, data: Iterable[Any] | None, statistics: Statistics | None = None
@@ -411,7 +443,8 @@ class Quantizer:
             return run
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
-        rewritten = copy_with(model, {name: self._float_layer(modules, run.plan, name) for name in sorted(names)})
+        floats = {name: self._float_layer(modules, run.plan, name) for name in sorted(names)}
+        rewritten = leave_fast_paths(copy_with(model, floats), ())
         refuse_other_function(model, rewritten, run.first, run.plan)
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)
@@ -472,11 +505,13 @@ class Quantizer:
             if isinstance(module, QuantizedModule):
                 module.use_kernels(self.components.kernels, self.config.kernel)
 
-    def _validate(self, model: nn.Module, quantized: nn.Module, run: Run) -> ValidationResult | None:
+    def _validate(
+        self, model: nn.Module, quantized: nn.Module, run: Run, config: QuantizationConfig
+    ) -> ValidationResult | None:
         """Run the validators; what a failure does is the configuration's choice."""
         if not self.config.validators:
             return None
-        self._sign(quantized, run, None)
+        self._sign(quantized, run, None, config)
         modules = dict(model.named_modules(remove_duplicate=False))
         context = ValidationContext(
             original=model,
@@ -492,7 +527,9 @@ class Quantizer:
         report_failures(result, self.config.on_failure)
         return result
 
-    def _sign(self, quantized: nn.Module, run: Run, validation: ValidationResult | None) -> None:
+    def _sign(
+        self, quantized: nn.Module, run: Run, validation: ValidationResult | None, config: QuantizationConfig
+    ) -> None:
         """Write into the model how it was made, for the file that it may be saved in."""
-        manifest = make_manifest(run, self.config, validation=validation, versions=self.components.versions)
+        manifest = make_manifest(run, config, validation=validation, versions=self.components.versions)
         setattr(quantized, MANIFEST_ATTRIBUTE, manifest)

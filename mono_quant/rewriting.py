@@ -8,6 +8,7 @@ from torch import nn
 
 from mono_quant.calibration.collecting import Collector
 from mono_quant.core.intervention import ProvenFlow
+from mono_quant.core.sqnr import without_common_infinities
 from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.io.checks import run_once
 from mono_quant.plugin_api import Algorithm, Batch, Plan
@@ -17,6 +18,8 @@ __all__ = ["Watched", "collectors_of", "refuse_other_function", "refuse_read_onc
 
 _ROUNDING = 1e4
 """How many of its dtype's smallest steps an output may be off, for all layers of a deep model together."""
+_AT_MOST = 0.05
+"""The part of the largest output that it may be off at most: in half precision so many steps would be any number."""
 
 
 @attrs.frozen(eq=False)
@@ -93,12 +96,16 @@ def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, 
         PluginError: when the outputs differ by more than rounding explains.
     """
     algorithms = dict.fromkeys(rewrite.algorithm for rewrite in plan.rewrites)
-    for expected, actual in zip(run_once(model, batch), run_once(rewritten, batch), strict=True):
-        if not expected.is_floating_point() or not expected.numel():
+    for x, y in zip(run_once(model, batch), run_once(rewritten, batch), strict=True):
+        if not x.is_floating_point():
             continue
-        error = float((actual.double() - expected.double()).abs().max())
-        largest = float(expected.double().abs().max())
-        if not error <= _ROUNDING * torch.finfo(expected.dtype).eps * largest:
+        expected, actual = (one.double() for one in without_common_infinities(x, y))
+        known = ~(expected.isnan() & actual.isnan())
+        if not bool(known.any()):
+            continue
+        error = float((actual - expected)[known].abs().max())
+        largest = float(expected[known].abs().max())
+        if not error <= min(_ROUNDING * torch.finfo(x.dtype).eps, _AT_MOST) * largest:
             raise PluginError(
                 f"after the rewrites of {' and '.join(algorithms)} the float model gives another output, off by "
                 f"{error:.2g} where the largest is {largest:.2g}: leave the algorithm out, or exclude its layers"

@@ -81,14 +81,18 @@ class Components:
 
     def scheme_for(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> Scheme:
         """The scheme that a layer is planned and converted with; ``also`` are its other names."""
-        wanted = self._override((name, *also), module).scheme or self.config.scheme
+        wanted = self.scheme_component(name, module, also=also)
         if id(wanted) not in self._schemes:
             self._schemes[id(wanted)] = self._make(self.manager.schemes, wanted, Scheme)
         return self._schemes[id(wanted)]
 
+    def scheme_component(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> Component:
+        """How that scheme is asked for."""
+        return self._override((name, *also), module).scheme or self.config.scheme
+
     def scheme_name_for(self, name: str, module: nn.Module, *, also: Iterable[str] = ()) -> str:
         """The registry name of that scheme."""
-        return (self._override((name, *also), module).scheme or self.config.scheme).name
+        return self.scheme_component(name, module, also=also).name
 
     def observer_for(self, name: str, module: nn.Module, spec: TensorSpec, *, also: Iterable[str] = ()) -> Observer:
         """A new observer for what a plan asks to be observed; ``also`` are the other names of the layer."""

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mono_quant.modules.smoothed import SmoothedLinear
+
 __all__ = ["leave_fast_paths", "return_to_fast_paths"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -23,10 +25,12 @@ def leave_fast_paths(model: _Model, quantized: Iterable[str]) -> _Model:
 
     Args:
         model: changed, where it has torch's encoders.
-        quantized: names of the layers whose weights cannot be read as float.
+        quantized: names of the layers whose weights cannot be read as float. Those of smoothed layers are closed too:
+            who reads them misses the factor.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     closed = {id(modules[name]) for name in quantized if name in modules}
+    closed |= {id(module) for module in modules.values() if isinstance(module, SmoothedLinear)}
     for module in model.modules():
         if closed.isdisjoint(map(id, module.modules())):
             continue

@@ -22,7 +22,7 @@ class LayerSensitivity:
     Args:
         name: qualified name.
         layer_type: class name of the float layer.
-        sqnr_db: SQNR of the model's output in dB.
+        sqnr_db: SQNR of the model's output in dB; None where that holds no float tensors.
         metric: the user's figure of that model; None without one.
         float_bytes: of its parameters in float.
         quantized_bytes: of its tensors when it is quantized.
@@ -30,7 +30,7 @@ class LayerSensitivity:
 
     name: str
     layer_type: str
-    sqnr_db: float
+    sqnr_db: float | None
     metric: float | None
     float_bytes: int
     quantized_bytes: int
@@ -100,11 +100,15 @@ def _table(found: Sensitivity) -> Iterator[str]:
     for layer in found.layers:
         metric = "" if layer.metric is None else f"  {layer.metric:>10.4g}"
         yield (
-            f"{layer.name or '(model)':<{width}}  {layer.layer_type:<14}  {layer.sqnr_db:>8.1f} dB{metric}  "
+            f"{layer.name or '(model)':<{width}}  {layer.layer_type:<14}  {_db(layer.sqnr_db):>11}{metric}  "
             f"{size_text(layer.float_bytes / 2**20):>10}  {size_text(layer.quantized_bytes / 2**20):>10}"
         )
     if found.metric is not None:
         yield f"the float model has {found.metric:.4g}"
+
+
+def _db(sqnr_db: float | None) -> str:
+    return "" if sqnr_db is None else f"{sqnr_db:.1f} dB"
 
 
 def _path(found: Found) -> Iterator[str]:

@@ -30,18 +30,25 @@ class Step:
 
 
 def cheapest(
-    ladders: Sequence[Sequence[Step]], is_met: Callable[[dict[str, str]], bool], evaluations: int
+    ladders: Sequence[Sequence[Step]],
+    is_met: Callable[[dict[str, str]], bool],
+    evaluations: int,
+    *,
+    may_take_all: bool = False,
 ) -> dict[str, str] | None:
-    """The ways of the layers that are changed, where no change does not suffice; None when only all steps do.
+    """The ways of the layers that are changed, where no change does not suffice; None when no other choice does.
 
     Args:
         ladders: for each layer its steps, which are taken in this order; the last of each makes it exact.
         is_met: measures a choice; called at most so many times.
         evaluations: when they are used up, the cheapest choice that was seen to suffice is given.
+        may_take_all: whether something is quantized still when all steps are taken; otherwise that is no choice.
     """
     budget = _Budget(is_met, evaluations)
     steps = _in_order(ladders)
     low, high = 0, len(steps)  # `low` steps do not suffice, `high` do
+    if may_take_all and (not steps or budget.is_empty or not budget.is_met(_after(steps))):
+        return None
     while high - low > 1 and not budget.is_empty:
         middle = (low + high) // 2
         low, high = (low, middle) if budget.is_met(_after(steps[:middle])) else (middle, high)
@@ -50,9 +57,9 @@ def cheapest(
     for step in sorted(taken, key=lambda step: -step.cost):
         fewer = [other for other in taken if other is not step]
         is_last = not any(other.layer == step.layer for other in taken[taken.index(step) + 1 :])
-        if is_last and step is not needed and not budget.is_empty and budget.is_met(_after(fewer)):
+        if is_last and step is not needed and fewer and not budget.is_empty and budget.is_met(_after(fewer)):
             taken = fewer
-    return _after(taken) if len(taken) < len(steps) else None
+    return _after(taken) if may_take_all or len(taken) < len(steps) else None
 
 
 class _Budget:

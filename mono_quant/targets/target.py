@@ -1,5 +1,6 @@
 """What a quantized model must reach."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -35,9 +36,20 @@ def _override(wanted: Any) -> Override:  # noqa: ANN401 - what users write
     return Override(**wanted)
 
 
-def _is_positive(_: object, field: "attrs.Attribute[float]", value: float) -> None:
+def _is_not_negative(_: object, field: "attrs.Attribute[float]", value: float) -> None:
     if not value >= 0:
         raise ConfigurationError(f"{field.name} must be a number of at least 0, got {value!r}")
+
+
+def _is_a_metric(_: object, field: "attrs.Attribute[Metric]", value: object) -> None:
+    if not callable(value):
+        raise ConfigurationError(f"{field.name} must be a function of a model, got {value!r}")
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"expected a finite number, got {value!r}")
+    return float(value)
 
 
 def _is_whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
@@ -47,7 +59,7 @@ def _is_whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
 
 def _bytes(size: str | float) -> int:
     """``"25MB"``, of 2^20 bytes each, as in reports; a number is bytes."""
-    if isinstance(size, int | float) and not isinstance(size, bool):
+    if isinstance(size, int | float) and not isinstance(size, bool) and math.isfinite(size) and size >= 0:
         return int(size)
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)\s*", str(size), re.IGNORECASE)
     if found is None:
@@ -82,7 +94,7 @@ class MinSQNR(Target):
     30.0
     """
 
-    db: float = attrs.field(converter=float)
+    db: float = attrs.field(converter=_number)
 
 
 @attrs.frozen
@@ -94,8 +106,8 @@ class MaxDrop(Target):
         drop: in its own units: 0.01 is one point of an accuracy between 0 and 1.
     """
 
-    metric: Metric
-    drop: float = attrs.field(converter=float, validator=_is_positive)
+    metric: Metric = attrs.field(validator=_is_a_metric)
+    drop: float = attrs.field(converter=_number, validator=_is_not_negative)
 
 
 @attrs.frozen

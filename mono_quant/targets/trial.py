@@ -21,6 +21,8 @@ __all__ = ["Trial", "total_bytes"]
 class Trial:
     """A copy of a float model in which layers are exchanged.
 
+    A layer inside of another one, as the projection behind attention is, goes with that.
+
     Args:
         model: the float model; it is copied.
         rewritten: name → the float layer after the plan's rewrites, for those that have any.
@@ -37,55 +39,75 @@ class Trial:
         batches: Sequence[Batch],
         bound: Collection[str] = (),
     ) -> None:
-        holder = _Holder(model)
-        copied = copy_with(holder, {_inside(name): layer for name, layer in rewritten.items()})
-        self._holder = copied
-        modules = dict(copied.named_modules(remove_duplicate=False))
-        self._ways = {
-            name: {FLOAT: modules[_inside(name)], ASKED: copy.deepcopy(layer)} for name, layer in layers.items()
+        self._holder = copy_with(_Holder(model), {_inside(name): layer for name, layer in rewritten.items()})
+        modules = dict(self._holder.named_modules(remove_duplicate=False))
+        self._inner = {
+            name: tuple(other for other in layers if other.startswith(f"{name}.") or (not name and other))
+            for name in layers
         }
-        self._free = tuple(name for name in layers if name not in bound)
-        self._now = dict.fromkeys(layers, FLOAT)
+        within = {other for inner in self._inner.values() for other in inner}
+        self.layers = tuple(name for name in layers if name not in within)
+        """The layers that are chosen for."""
+        self.free = tuple(name for name in self.layers if not {name, *self._inner[name]} & set(bound))
+        """Those that can be chosen for one by one: all but those that share a weight."""
+        self._ways: dict[str, dict[str, nn.Module]] = {name: {FLOAT: modules[_inside(name)]} for name in self.layers}
+        self._now = dict.fromkeys(self.layers, FLOAT)
+        self.add(ASKED, layers)
         self._batches = batches
         self._float = [run_once(model, batch) for batch in batches]
 
+    def inner(self, name: str) -> tuple[str, ...]:
+        """The layers inside of a layer, which go with it."""
+        return self._inner[name]
+
     def add(self, way: str, layers: Mapping[str, nn.Module]) -> None:
         """One more way of some layers: layer → quantized layer."""
-        for name, layer in layers.items():
-            self._ways[name][way] = copy.deepcopy(layer)
+        whole = {
+            name: copy_with(layers[name], {other[len(name) :].lstrip("."): layers[other] for other in inner})
+            if (inner := [other for other in self._inner[name] if other in layers])
+            else layers[name]
+            for name in self.layers
+            if name in layers
+        }
+        for name, layer in copy.deepcopy(whole).items():  # all at once, so that shared weights stay so
+            self._ways[name][way] = layer
 
     def choose(self, wanted: Mapping[str, str]) -> nn.Module:
         """The model with these ways: layer → way; layers that are not named are float."""
-        target = {name: wanted.get(name, FLOAT) for name in self._ways}
+        target = {name: wanted.get(name, FLOAT) for name in self.layers}
         changes = {name: way for name, way in target.items() if self._now[name] != way}
         put_in_place(self._holder, {_inside(name): self._ways[name][way] for name, way in changes.items()})
         leave_fast_paths(self._holder, [_inside(name) for name, way in target.items() if way != FLOAT])
         self._now.update(changes)
         return cast("nn.Module", self._holder.model).eval()
 
-    @property
-    def free(self) -> tuple[str, ...]:
-        """The layers that can be chosen for one by one: all but those that share a weight."""
-        return self._free
-
     def ways(self, name: str) -> tuple[str, ...]:
         """What a layer can have, what the run makes of it first and ``"float"`` last."""
         return (*(way for way in self._ways[name] if way != FLOAT), FLOAT)
+
+    def with_all(self, changed: Mapping[str, str]) -> dict[str, str]:
+        """The choice of all layers as asked for, but for these."""
+        return {**dict.fromkeys(self.layers, ASKED), **changed}
 
     def nbytes(self, name: str, way: str) -> int:
         """Bytes of a layer's tensors."""
         return sum(tensor.nbytes for tensor in self._ways[name][way].state_dict().values())
 
-    def with_all(self, changed: Mapping[str, str]) -> dict[str, str]:
-        """The choice of all layers as asked for, but for these."""
-        return {**dict.fromkeys(self._ways, ASKED), **changed}
+    @property
+    def has_float_outputs(self) -> bool:
+        """Whether the model's output holds float tensors, to compare."""
+        return any(x.is_floating_point() for outputs in self._float for x in outputs)
 
     def sqnr_db(self, wanted: Mapping[str, str], batches: int | None = None) -> float:
         """SQNR of the output with these ways over the batches; ``-inf`` where it is not finite."""
         return self.sqnr_of(self.choose(wanted), batches)
 
     def sqnr_of(self, model: nn.Module, batches: int | None = None) -> float:
-        """The same of a model that is not one of the trial's."""
+        """The same of a model that is not one of the trial's.
+
+        Raises:
+            CalibrationError: when the output holds no float tensors.
+        """
         pairs: list[tuple[Tensor, Tensor]] = []
         for batch, expected in list(zip(self._batches, self._float, strict=True))[:batches]:
             actual = run_once(model, batch)

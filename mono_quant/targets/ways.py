@@ -6,14 +6,15 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant.config import Override
+from mono_quant.calibration.state import untouched
+from mono_quant.config import Component, Override
 from mono_quant.core.plan import tied_layers
 from mono_quant.errors import UnsupportedLayerError
 from mono_quant.plugin_api import LayerPlan, Observer, Scheme
 from mono_quant.refining import refine
 from mono_quant.run import Run
 
-__all__ = ["Ways", "as_overrides", "label"]
+__all__ = ["Ways", "labelled"]
 
 
 @attrs.frozen(eq=False)
@@ -34,32 +35,48 @@ class Ways:
     run: Run
     feed: Callable[[Mapping[str, Observer]], None]
 
-    def of(self, override: Override) -> dict[str, nn.Module]:
-        """Each layer of the run that it makes another one of: layer → quantized layer."""
+    def of(self, override: Override) -> dict[str, tuple[nn.Module, LayerPlan]]:
+        """Each layer of the run that it makes another one of: layer → quantized layer, and how."""
         decided = {name: pair for name in self.run.plan.layers if (pair := self._decide(name, override)) is not None}
-        wanted = override.observer or self.components.config.observer
         observers = {
-            name: self.components.observer_of(wanted, plan.input)
+            name: self.components.observer_of(self.in_force(name, override).observer, plan.input)
             for name, (_, plan) in decided.items()
             if plan.needs_data and plan.input is not None
         }
         if observers:
             self.feed(observers)
         algorithms, tied = self.components.algorithms, tied_layers(self.run.plan)
-        made: dict[str, nn.Module] = {}
+        made: dict[str, tuple[nn.Module, LayerPlan]] = {}
         for name, (scheme, plan) in decided.items():
+            layer = self.floats[name]
             statistics = {"input": observers[name]} if name in observers else {}
-            made[name] = scheme.convert(self.floats[name], plan, statistics)
+            with untouched(f"scheme {plan.scheme!r}, which converts layer {name!r},", layer):
+                quantized = scheme.convert(layer, plan, statistics)
             if name not in tied:
-                refine(self.floats[name], made[name], plan, algorithms, self.run.collected)
+                refine(layer, quantized, plan, algorithms, self.run.collected)
+            made[name] = (quantized, plan)
         return made
+
+    def in_force(self, name: str, override: Override) -> "InForce":
+        """The components of a layer: those of the override, else those that the configuration has for it."""
+        also = next(entry.also for entry in self.run.plan.entries if entry.name == name)
+        module = self.modules[name]
+        return InForce(
+            scheme=override.scheme or self.components.scheme_component(name, module, also=also),
+            observer=override.observer or self.components.observer_component(name, module, also=also),
+        )
+
+    def as_overrides(self, changed: Mapping[str, Override | None]) -> dict[str, Override | None]:
+        """The overrides of a configuration that say the same, whole, by patterns that name these layers alone."""
+        whole = {name: None if one is None else self.in_force(name, one) for name, one in changed.items()}
+        return {
+            _exactly(name): None if one is None else Override(scheme=one.scheme, observer=one.observer)
+            for name, one in whole.items()
+        }
 
     def _decide(self, name: str, override: Override) -> tuple[Scheme, LayerPlan] | None:
         """The scheme and its plan for a layer; None where the override changes nothing, or does not fit it."""
-        if override.scheme is None:
-            scheme = self.components.scheme_for(name, self.modules[name])
-        else:
-            scheme = self.components.scheme_of(override.scheme)
+        scheme = self.components.scheme_of(self.in_force(name, override).scheme)
         try:
             plan = scheme.plan(name, self.floats[name])
         except UnsupportedLayerError:  # for instance, its weights do not come in groups of that size
@@ -68,21 +85,23 @@ class Ways:
         return (scheme, plan) if isinstance(plan, LayerPlan) and changes else None
 
 
-def label(override: Override) -> str:
-    """What an override is called in a path: the names of its components."""
-    parts = [override.scheme.name] if override.scheme else []
-    return ", ".join([*parts, *([f"observer {override.observer.name}"] if override.observer else [])])
+@attrs.frozen(kw_only=True)
+class InForce:
+    """The components that a layer is quantized with."""
+
+    scheme: Component
+    observer: Component
 
 
-def as_overrides(changed: Mapping[str, str], then: Iterable[Override]) -> dict[str, Override | None]:
-    """The overrides of a configuration that say the same: exact names of layers, not globs.
-
-    Args:
-        changed: layer → label of an override, or ``"float"``.
-        then: the overrides.
-    """
-    by_label = {label(override): override for override in then}
-    return {_exactly(name): by_label.get(way) for name, way in changed.items()}
+def labelled(then: Iterable[Override]) -> dict[str, Override]:
+    """Overrides by what they are called in a path: the names of their components, with a number where these repeat."""
+    named: dict[str, Override] = {}
+    for override in then:
+        parts = [override.scheme.name] if override.scheme else []
+        label = ", ".join([*parts, *([f"observer {override.observer.name}"] if override.observer else [])])
+        count = sum(other.partition(" #")[0] == label for other in named)
+        named[f"{label} #{count + 1}" if count else label] = override
+    return named
 
 
 def _exactly(name: str) -> str:

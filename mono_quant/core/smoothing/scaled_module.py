@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mono_quant.calibration.runner import evaluating
+
 __all__ = ["SomeRows", "may_scale", "scaled"]
 
 _ROWS = 16
@@ -12,33 +14,39 @@ _NAMES = {"weight", "bias"}
 
 
 class SomeRows:
-    """A few rows that a module was given: what a claim about its function is tried on."""
+    """A part of what a module was given: what a claim about its function is tried on."""
 
     def __init__(self) -> None:
-        self._rows: Tensor | None = None
+        self._x: Tensor | None = None
 
     def __call__(self, x: Tensor) -> None:
-        """Keep rows of the first input ``(..., K)`` that is not empty."""
-        rows = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x
-        if self._rows is None and rows.numel():
-            self._rows = rows[:_ROWS].clone()
+        """Keep the beginning of the first input ``(..., K)`` that is not empty, with all its axes."""
+        if self._x is None and x.numel() and x.ndim:
+            self._x = x.detach()[(slice(_ROWS),) * (x.ndim - 1)].clone()
 
     def prove(self, module: nn.Module, factor: Tensor) -> bool:
-        """Whether `scaled` gives the module's output times ``factor``, ``(K,)``, on these rows, to rounding."""
-        if self._rows is None or factor.shape != self._rows.shape[-1:]:
+        """Whether `scaled` gives the module's output times ``factor``, ``(K,)``, on this, to rounding."""
+        if self._x is None or factor.shape != self._x.shape[-1:]:
             return False
-        with torch.no_grad():
-            expected, actual = (one(self._rows) for one in (module, scaled(module, factor)))
-        if not isinstance(expected, Tensor) or expected.shape != self._rows.shape:
+        copied = scaled(module, factor)
+        try:
+            with evaluating(module, copied):
+                expected, actual = module(self._x), copied(self._x)
+        except Exception:  # noqa: BLE001 - a module that does not run on a part of its input alone, in any way
+            return False
+        if not isinstance(expected, Tensor) or expected.shape != self._x.shape:
             return False
         expected = expected.double() * factor.to(expected.device).double()
-        allowed = 8 * torch.finfo(actual.dtype).eps * expected.abs().amax(dim=0)
+        axes = tuple(range(expected.ndim - 1))
+        allowed = 8 * torch.finfo(actual.dtype).eps * expected.abs().amax(dim=axes)
         return bool(((actual.double() - expected).abs() <= allowed).all())
 
 
 def may_scale(module: nn.Module) -> bool:
     """Whether a module's parameters are one number for each channel: a ``weight`` and perhaps a ``bias``."""
     parameters = dict(module.named_parameters())
+    if any(map(nn.parameter.is_lazy, parameters.values())):
+        return False
     shapes = {parameter.shape for parameter in parameters.values()}
     return (
         "weight" in parameters

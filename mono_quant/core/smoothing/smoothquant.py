@@ -7,6 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mono_quant.core.plan import tied_layers
 from mono_quant.core.smoothing.factor import Reader, best_divisor
 from mono_quant.core.smoothing.input_channels import InputChannels
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale, scaled
@@ -56,7 +57,7 @@ class SmoothQuant(Algorithm):
         found: list[Rewrite] = []
         for name, module in modules.items():
             rows, readers = flow.statistic(name), flow.consumers(name)
-            if isinstance(rows, SomeRows) and layers.can_be_smoothed(readers) and not layers.is_bound(name):
+            if isinstance(rows, SomeRows) and layers.can_be_smoothed(readers) and not layers.are_bound(name, *readers):
                 factor = self._factor(layers, readers)
                 if factor is not None and rows.prove(module, factor):
                     found.append(
@@ -95,18 +96,20 @@ class _Layers:
         self._modules = modules
         self._plans = plan.layers
         self._flow = flow
-        self._tied = {name.rpartition(".")[0] for pair in plan.ties.items() for name in pair}
+        self._tied = tied_layers(plan)
         self._used_twice = {entry.name for entry in plan.entries if entry.also}
 
     def can_be_smoothed(self, readers: Sequence[str]) -> bool:
         """Whether these are layers whose inputs were seen and whose weights are their own; at least one."""
         return bool(readers) and all(map(self._can_be, readers))
 
-    def is_bound(self, name: str) -> bool:
-        """Whether a module's tensors or outputs are those of something else too, or hooks look at it."""
-        module = self._modules[name]
-        hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001 - torch has no public way to ask
-        return name in self._tied | self._used_twice or bool(hooks)
+    def are_bound(self, before: str, *readers: str) -> bool:
+        """Whether their tensors or calls are those of something else too, or hooks look at what passes between them."""
+        hooks = [
+            *self._modules[before]._forward_hooks,  # noqa: SLF001 - torch has no public way to ask
+            *(hook for name in (before, *readers) for hook in self._modules[name]._forward_pre_hooks),  # noqa: SLF001
+        ]
+        return bool(hooks) or not (self._tied | self._used_twice).isdisjoint((before, *readers))
 
     def inputs(self, name: str) -> InputChannels:
         """What was seen of the input of one of them."""

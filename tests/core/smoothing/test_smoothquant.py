@@ -1,6 +1,7 @@
 """Where smoothing finds a place for its factor, and what the quantized model is worth then."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -127,9 +128,9 @@ class Liar(Algorithm):
         del watched
         return [Rewrite(algorithm="liar", layers=("up",), removed={})]
 
-    def apply(self, *rewrite: object) -> dict[str, nn.Module]:
-        del rewrite
-        return {"up": nn.Linear(WIDTH, 24).eval()}
+    def apply(self, *rewrite: Any) -> dict[str, nn.Module]:
+        dtype = rewrite[1]["up"].weight.dtype
+        return {"up": nn.Linear(WIDTH, 24, dtype=dtype).eval()}
 
 
 class LiarPlugin:
@@ -141,3 +142,67 @@ class LiarPlugin:
 def test_an_algorithm_that_changes_the_models_output_is_refused_by_name():
     with pytest.raises(PluginError, match="after the rewrites of liar the float model gives another output"):
         Quantizer(algorithms=["liar"], plugins=[LiarPlugin()]).quantize(outliers(Block(nn.LayerNorm(WIDTH))), rows())
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_the_encoder_of_torch_keeps_its_function_off_its_fast_path(scheme: str, norm_first: bool):  # noqa: FBT001
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(WIDTH, 2, 32, batch_first=True, norm_first=norm_first)
+    net = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    with torch.no_grad():
+        for one in net.layers:
+            one.norm1.weight[3] *= 40
+            one.linear1.weight[:, 3] /= 40
+    plain = Quantizer(scheme, algorithms=[], show_progress=False).quantize(net, rows())
+    smoothed = Quantizer(scheme, algorithms=["smoothquant"], show_progress=False).quantize(net, rows())
+    assert smoothed.plan.rewrites
+    assert output_db(net, smoothed) >= output_db(net, plain) - 1
+
+
+def test_a_reader_with_a_hook_on_its_input_has_a_factor_of_its_own():
+    net = outliers(Block(nn.LayerNorm(WIDTH)))
+    net.up.register_forward_pre_hook(lambda *call: (call[1][0].clamp(-5, 5),))
+    result = quantized(net)
+    assert all("norm" not in rewrite for rewrite in layers(result))
+
+
+def test_a_model_in_train_mode_with_running_statistics_is_left_as_it_was():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 4)).train()
+    Quantizer(algorithms=["smoothquant"], on_failure="ignore").quantize(net, [x[:, 0] for x in rows()])
+    assert torch.equal(net[2].running_mean, torch.zeros(8))
+
+
+def test_a_norm_that_needs_its_own_axes_or_arguments_is_no_failure():
+    class Axes(RootMeanSquareNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            _, _, _ = x.shape
+            return super().forward(x)
+
+    class Two(RootMeanSquareNorm):
+        def forward(self, x: Tensor, scale: float) -> Tensor:
+            return super().forward(x) * scale
+
+    class WithTwo(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(x, 2.0)
+            return x + self.down(torch.sigmoid(self.gate(y)) * self.up(y))
+
+    assert any("norm" in rewrite for rewrite in layers(quantized(outliers(Block(Axes(WIDTH))))))
+    assert all("norm" not in rewrite for rewrite in layers(quantized(outliers(WithTwo(Two(WIDTH))))))
+
+
+def test_outputs_with_infinities_are_compared_where_they_are_finite():
+    class Masked(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).masked_fill(x > 1, -torch.inf)
+
+    assert layers(quantized(outliers(Masked(nn.LayerNorm(WIDTH)))))
+
+
+def test_another_function_in_half_precision_is_refused_too():
+    net = outliers(Block(nn.LayerNorm(WIDTH))).bfloat16()
+    halves = [x.bfloat16() for x in rows()]
+    with pytest.raises(PluginError, match="gives another output"):
+        Quantizer(algorithms=["liar"], plugins=[LiarPlugin()]).quantize(net, halves)
