@@ -53,7 +53,8 @@ class DataFlow(Protocol):
 class Algorithm(ABC):
     """Finds rewrites from the watched data flow and carries them out, layer by layer, when layers are converted.
 
-    Then it may refine the quantized layers one by one. What an algorithm does not do, it leaves out: most do one of both.
+    Then it may refine the quantized layers one by one. What an algorithm does not do, it leaves out: most do one of
+    both.
     """
 
     changes_inputs: ClassVar[bool] = False
