@@ -43,7 +43,8 @@ def refine(
     for name, algorithm in algorithms:
         if refines(algorithm):
             statistic = collected.get(name, {}).get(plan.name)
-            with untouched(f"algorithm {name!r}, which refines layer {plan.name!r},", layer, quantized):
+            who = f"algorithm {name!r}, which refines layer {plan.name!r},"
+            with untouched(who, layer, quantized, copied=True):
                 found = algorithm.refine(layer, quantized, plan, statistic)
             _put(found, quantized, f"algorithm {name!r} refines layer {plan.name or '(model)'!r}")
 

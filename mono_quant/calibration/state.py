@@ -1,7 +1,7 @@
 """Leaving a model as it was, whatever its ``forward`` writes into it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,12 +74,14 @@ def restoring(model: nn.Module) -> Iterator[State]:
 
 
 @contextmanager
-def untouched(who: str, *models: nn.Module) -> Iterator[None]:
+def untouched(who: str, *models: nn.Module, copied: bool = False) -> Iterator[None]:
     """Around a plugin's work with models that it must leave as they are: what it wrote into them is put back.
 
     Args:
         who: works here, for the message: ``"scheme 'mine'"``.
         models: whose parameters, buffers and modes are watched, quantized layers and all.
+        copied: copy all of them before, rather than what is about to be written: for a layer and many small operations,
+            each of which takes several times as long when somebody looks at it.
 
     Raises:
         PluginError: when it wrote into one of them.
@@ -88,8 +90,11 @@ def untouched(who: str, *models: nn.Module) -> Iterator[None]:
     tensors = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
     originals = [Originals(named) for named in tensors]
     changed: list[str] = []
+    for one, named in zip(originals, tensors, strict=True) if copied else ():
+        for tensor in named.values():
+            one.save(tensor)
     try:
-        with Writes(*originals):
+        with nullcontext() if copied else Writes(*originals):
             yield
     finally:
         changed += [name for one in originals for name in one.changed()]

@@ -7,6 +7,7 @@ since ``255 · 128 = 32640 < 32768``. It costs at most a factor of 2 in the row'
 stands out; see docs/explanation/saturation.md.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from mono_quant.core.affine import SMALLEST_SCALE
 from mono_quant.core.blocks import row_blocks, scratch_blocks
 
-__all__ = ["MAX_PAIR_SUM", "Saturation", "is_pair_safe", "quantize_weight"]
+__all__ = ["MAX_PAIR_SUM", "Saturation", "is_pair_safe", "pair_safe_rows", "quantize_weight"]
 
 MAX_PAIR_SUM = 128
 _QMAX = 127
@@ -45,9 +46,18 @@ def quantize_weight(weight: Tensor, saturation: Saturation = "pair-safe") -> tup
 
 def is_pair_safe(codes: Tensor) -> bool:
     """Whether no two int8 codes ``(out, ...)`` of one row can overflow int16 when paired with uint8 activations."""
+    return all(bool(safe.all()) for safe in _safe(codes))
+
+
+def pair_safe_rows(codes: Tensor) -> Tensor:
+    """The same for each row by itself: bool ``(out,)``."""
+    return torch.cat([*_safe(codes)])
+
+
+def _safe(codes: Tensor) -> Iterator[Tensor]:
+    """Some rows after others."""
     rows = codes.reshape(codes.shape[0], -1)
-    sums = (_pair_sum(_ends(scratch.copy_(rows[block]))) for block, scratch in scratch_blocks(rows))
-    return all(bool((sum_ <= MAX_PAIR_SUM).all()) for sum_ in sums)
+    return (_pair_sum(_ends(scratch.copy_(rows[block]))) <= MAX_PAIR_SUM for block, scratch in scratch_blocks(rows))
 
 
 def _scale(rows: Tensor, saturation: Saturation) -> Tensor:

@@ -15,13 +15,24 @@ Class attributes declare what the component does not promise, each with its mean
 
 import pytest
 
-_SUITES = ("algorithms", "formats", "kernels", "observers", "runtimes", "schemes", "sources", "validators")
+_SUITES = (
+    "algorithms",
+    "formats",
+    "kernels",
+    "observers",
+    "refinements",
+    "runtimes",
+    "schemes",
+    "sources",
+    "validators",
+)
 pytest.register_assert_rewrite(*(f"mono_quant.testing.{name}" for name in _SUITES))
 
 from mono_quant.testing.algorithms import AlgorithmSuite  # noqa: E402 - only what comes after can be rewritten
 from mono_quant.testing.formats import FormatSuite  # noqa: E402
 from mono_quant.testing.kernels import KernelSuite  # noqa: E402
 from mono_quant.testing.observers import ObserverSuite  # noqa: E402
+from mono_quant.testing.refinements import RefinementSuite  # noqa: E402
 from mono_quant.testing.runtimes import RuntimeSuite  # noqa: E402
 from mono_quant.testing.schemes import SchemeSuite  # noqa: E402
 from mono_quant.testing.sources import SourceSuite  # noqa: E402
@@ -32,6 +43,7 @@ __all__ = [
     "FormatSuite",
     "KernelSuite",
     "ObserverSuite",
+    "RefinementSuite",
     "RuntimeSuite",
     "SchemeSuite",
     "SourceSuite",

@@ -16,7 +16,7 @@ from mono_quant.plugin_api import Algorithm, AlgorithmSpec, DataFlow, LayerPlan,
 from mono_quant.quantizer import Quantizer
 from mono_quant.testing.models import batches, small_net
 
-__all__ = ["AlgorithmSuite"]
+__all__ = ["AlgorithmPlugin", "AlgorithmSuite"]
 
 
 @attrs.frozen
@@ -146,12 +146,14 @@ class AlgorithmSuite(ABC):
 
     def _quantizer(self, factory: Any) -> Quantizer:  # noqa: ANN401
         return Quantizer(
-            algorithms=[self.name], plugins=[_Plugin(self.name, factory)], autoload=False, show_progress=False,
+            algorithms=[self.name], plugins=[AlgorithmPlugin(self.name, factory)], autoload=False, show_progress=False,
             validators=(),
         )  # fmt: skip
 
 
-class _Plugin:
+class AlgorithmPlugin:
+    """Announces an algorithm that is under test."""
+
     def __init__(self, name: str, factory: Any) -> None:  # noqa: ANN401
         self._name, self._factory = name, factory
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.batchnorm import BatchNormFold
+from mono_quant.core.gptq import GPTQ
 from mono_quant.core.smoothing import SmoothQuant
-from mono_quant.testing import AlgorithmSuite
+from mono_quant.testing import AlgorithmSuite, RefinementSuite
 from mono_quant.testing.models import batches, small_net
 
 
@@ -92,3 +93,29 @@ class TestSmoothQuant(AlgorithmSuite):
     def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
         torch.manual_seed(0)
         return {"convolution": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]), **super().other_models()}
+
+
+def mixed(*shape: int) -> Tensor:
+    """Rows in few directions and a little noise."""
+    count = torch.Size(shape[1:]).numel()
+    return (torch.randn(shape[0], 3) @ torch.randn(3, count) + 0.1 * torch.randn(shape[0], count)).reshape(shape)
+
+
+class TestGPTQ(RefinementSuite):
+    name = "gptq"
+
+    def make(self) -> GPTQ:
+        return GPTQ()
+
+    def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+        conv = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+        rows, images = [mixed(32, 24) for _ in range(3)], [mixed(4, 4, 8, 8) for _ in range(3)]
+        int3 = {"name": "int3-weight-only", "group_size": 16, "misfit": "pad"}
+        int4 = {"name": "int4-weight-only", "granularity": "per-channel", "symmetric": True}
+        return {
+            "int3 linear": (int3, linear, rows), "int4 linear": (int4, linear, rows),
+            "static linear": ("int8-static", linear, rows), "dynamic linear": ("int8-dynamic", linear, rows),
+            "int4 convolutions": (int4, conv, images), "static convolutions": ("int8-static", conv, images),
+        }  # fmt: skip

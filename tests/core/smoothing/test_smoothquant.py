@@ -128,7 +128,7 @@ class Liar(Algorithm):
         del watched
         return [Rewrite(algorithm="liar", layers=("up",), removed={})]
 
-    def apply(self, *rewrite: Any) -> dict[str, nn.Module]:
+    def apply(self, *rewrite: Any) -> dict[str, nn.Module]:  # noqa: ANN401
         dtype = rewrite[1]["up"].weight.dtype
         return {"up": nn.Linear(WIDTH, 24, dtype=dtype).eval()}
 

@@ -1,0 +1,73 @@
+"""Rounding column after column, where what one column lost is made up for by those that are still to come.
+
+GPTQ (Frantar et al. 2022, https://arxiv.org/abs/2210.17323, algorithm 1). The outputs' squared error for rounded
+weights ``Q`` is ``tr((W - Q) H (W - Q)ᵀ) / 2`` with ``H = 2 XᵀX``. With the upper triangular ``U`` of ``H⁻¹ = Uᵀ U``,
+for each column ``j`` in turn:
+
+    q_j = nearest(w_j)        e_j = (w_j - q_j) / U_jj        w_k ← w_k - e_j · U_jk   for all k > j
+
+1. ``H`` is damped: a part of its mean diagonal is added to the diagonal. A column of no input, ``H_jj = 0``, gets 1
+   there, and its weights are taken for 0: they have no part in any output.
+2. Columns come in order of descending ``H_jj``, so that those that matter most are rounded while all others can still
+   make up for it. Each keeps the scale of the group in which it lies.
+3. No inverse is needed. Of ``H`` with both axes reversed take the lower ``L`` of Cholesky; reversed again it is an
+   upper ``V`` of ``H = V Vᵀ``, and ``U = V⁻¹``.
+4. Later columns are updated once for each block of columns, by one product of matrices.
+
+Shape suffixes: R rows (outputs), K columns (inputs), B columns of a block.
+"""
+
+import torch
+from torch import Tensor
+
+from mono_quant.core.gptq.grid import Grid
+
+__all__ = ["factor_of_inverse", "row_errors", "solve"]
+
+
+def solve(
+    weight_RK: Tensor, hessian_KK: Tensor, grid: Grid, *, damping: float = 0.01, block_size: int = 128
+) -> Tensor | None:
+    """Codes for the least error of outputs, in the weight's dtype ``(R, K)``; None when ``H`` has no Cholesky factor.
+
+    Args:
+        weight_RK: float.
+        hessian_KK: ``H``, of the same dtype.
+        grid: what codes stand for, of the same dtype.
+        damping: the part of the mean diagonal that is added to it.
+        block_size: columns of a block; changes nothing but the time and the rounding of sums.
+    """
+    diagonal_K = hessian_KK.diagonal()
+    dead_K = diagonal_K == 0
+    order_K = diagonal_K.argsort(descending=True, stable=True)
+    hessian_KK = hessian_KK[order_K][:, order_K]
+    hessian_KK.diagonal().add_(dead_K[order_K].to(weight_RK.dtype)).add_(damping * diagonal_K.mean())
+    upper_KK = factor_of_inverse(hessian_KK)
+    if upper_KK is None:
+        return None
+    left_KR = weight_RK.masked_fill(dead_K, 0).T[order_K]
+    codes_KR = torch.empty_like(left_KR)
+    columns = order_K.tolist()
+    for start in range(0, len(columns), block_size):
+        block = slice(start, start + block_size)
+        upper_BB, left_BR = upper_KK[block, block], left_KR[block]
+        lost_BR = torch.empty_like(left_BR)
+        for i, column in enumerate(columns[block]):
+            codes_KR[start + i], value_R = grid.nearest(left_BR[i], column)
+            torch.div(left_BR[i] - value_R, upper_BB[i, i], out=lost_BR[i])
+            left_BR[i + 1 :].addr_(upper_BB[i, i + 1 :], lost_BR[i], alpha=-1)
+        left_KR[block.stop :].addmm_(upper_KK[block, block.stop :].T, lost_BR, alpha=-1)
+    return codes_KR[order_K.argsort()].T
+
+
+def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
+    """The upper triangular ``U``, ``(K, K)``, of ``H⁻¹ = Uᵀ U``; None when ``H`` is not positive definite."""
+    lower, failure = torch.linalg.cholesky_ex(hessian_KK.flip(0, 1))
+    identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+    return upper if not int(failure) and bool(torch.isfinite(upper).all()) else None
+
+
+def row_errors(change_RK: Tensor, hessian_KK: Tensor) -> Tensor:
+    """``d H dᵀ`` of each row ``d``: twice the squared error of that output, ``(R,)``."""
+    return (change_RK @ hessian_KK).mul_(change_RK).sum(dim=1)

@@ -1,0 +1,106 @@
+"""What refinements may give and do: tensors in the place of others, and nothing else."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mono_quant import Quantizer
+from mono_quant.core.tensors import same_bits
+from mono_quant.errors import PluginError
+from mono_quant.plugin_api import Algorithm, AlgorithmSpec, Rewrite, hookimpl
+from mono_quant.result import QuantizationResult
+
+Refine = Callable[[nn.Module, nn.Module], Mapping[str, Tensor]]
+
+
+class Plugin:
+    """One algorithm that refines as a function says."""
+
+    def __init__(self, refine: Refine) -> None:
+        class Refines(Algorithm):
+            def find(self, *watched: object) -> list[Rewrite]:
+                del watched
+                return []
+
+            def apply(self, *rewrite: object) -> dict[str, nn.Module]:
+                del rewrite
+                return {}
+
+            def refine(self, layer: nn.Module, quantized: nn.Module, *_: object) -> Mapping[str, Tensor]:
+                return refine(layer, quantized)
+
+        self._factory = Refines
+
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return [AlgorithmSpec(name="refines", summary="as a test says", factory=self._factory)]
+
+
+def quantized(model: nn.Module, refine: Refine, scheme: str = "int8-dynamic") -> QuantizationResult:
+    quantizer = Quantizer(scheme, algorithms=["refines"], plugins=[Plugin(refine)], validators=(), show_progress=False)
+    return quantizer.quantize(model)
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)).eval()
+
+
+def write(tensor: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        tensor.mul_(2)
+    return {}
+
+
+def write_past_autograd(tensor: Tensor) -> dict[str, Tensor]:
+    tensor.data.mul_(2)
+    return {}
+
+
+def test_its_tensors_take_the_place_of_the_schemes():
+    result = quantized(net(), lambda _, layer: {"bias": torch.ones_like(layer.bias)})
+    assert torch.equal(result.model[0].bias, torch.ones(6))
+    assert torch.equal(result.model[1].bias, torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"codes": torch.zeros(1)}, "refines layer '0' with 'codes', which it has not"),
+        ({"bias": torch.zeros(5)}, r"'bias' of shape \[5\] .* in place of \[6\]"),
+        ({"bias": torch.zeros(6, dtype=torch.float64)}, "'bias' of shape .* torch.float64 in place of"),
+        ({"bias": torch.full((6,), torch.nan)}, "'bias' that is not finite"),
+        ({"weight": torch.full((6, 8), 127, dtype=torch.int8)}, "codes that some CPUs would add up wrongly"),
+    ],
+    ids=["unknown", "shape", "dtype", "nan", "saturating"],
+)
+def test_tensors_that_cannot_take_a_place_are_refused(found: dict[str, Tensor], said: str):
+    with pytest.raises(PluginError, match=said):
+        quantized(net(), lambda *_: found)
+
+
+@pytest.mark.parametrize("does", [write, write_past_autograd])
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_write_into_the_float_layer_is_undone_and_an_error(does: Callable[[Tensor], Any], name: str):
+    model = net()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(PluginError, match=f"'refines', which refines layer '0', wrote into '{name}'"):
+        quantized(model, lambda layer, _: does(getattr(layer, name)))
+    assert all(same_bits(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("does", [write, write_past_autograd])
+def test_a_write_into_the_quantized_layer_is_an_error(does: Callable[[Tensor], Any]):
+    with pytest.raises(PluginError, match="wrote into 'weight_scale'"):
+        quantized(net(), lambda _, layer: does(layer.weight_scale))
+
+
+def test_layers_that_share_a_weight_are_not_refined():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)).eval()
+    model[1].weight = model[0].weight
+    seen: list[nn.Module] = []
+    quantized(model, lambda layer, _: seen.append(layer) or {}, "int8-weight-only")
+    assert seen == [model[2]]
