@@ -381,11 +381,12 @@ class Quantizer:
             return run
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
-        rewritten = copy_with(model, {name: self._float_layer(modules, run.plan, name) for name in sorted(names)})
+        layers = {name: self._float_layer(modules, run.plan, name) for name in sorted(names)}
+        rewritten = copy_with(model, layers)
         refuse_other_function(model, rewritten, run.first, sorted(changing))
         observers = self._observers(modules, run.plan, [name for name in run.observers if name in changed])
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
-        collectors = collectors_of(refining, modules, run.plan.layers, run.plan)
+        collectors = collectors_of(refining, {**modules, **layers}, run.plan.layers, run.plan)
         source = self.components.source_for(data)
         feed(
             rewritten,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.batchnorm import BatchNormFold
+from mono_quant.core.bias import BiasCorrection
 from mono_quant.core.smoothing import SmoothQuant
 from mono_quant.testing import AlgorithmSuite
 from mono_quant.testing.models import batches, small_net
@@ -92,3 +93,22 @@ class TestSmoothQuant(AlgorithmSuite):
     def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
         torch.manual_seed(0)
         return {"convolution": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]), **super().other_models()}
+
+
+class TestBiasCorrection(AlgorithmSuite):
+    name = "bias-correction"
+
+    def make(self) -> BiasCorrection:
+        return BiasCorrection()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4, bias=False), nn.ReLU(),
+            nn.Flatten(), nn.Linear(64, 5, bias=False),
+        ).eval()  # fmt: skip
+        return {"without biases": (net, [torch.rand(4, 3, 6, 6) for _ in range(3)])}
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        return {"encoder": (Encoder().eval(), [torch.randn(6, 5, 8) for _ in range(3)]), **super().other_models()}
