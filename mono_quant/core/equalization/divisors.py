@@ -6,9 +6,8 @@ but what is rounded. Both have channels of the same range where
     s_j = √(r1_j / r2_j)        with  r1_j = max|W1_j·|,  r2_j = max|W2_·j|
 
 (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, equation 11.) A layer in the middle of a chain has a part in two
-of these, so that they are found one after the other until they no longer change. Where each output channel of a weight
-has a scale of its own, ``r1`` is of no matter, but the range of the channel that the next layer reads is: it is tried
-in the place of ``r1`` too. What is taken is that of least noise, and nothing where none saves a tenth of it.
+of these, so that they are found one after the other until they no longer change. Where they do not save a tenth of the
+noise, by a formula, nothing is divided.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mono_quant.core.equalization.link import Link, floored
+from mono_quant.core.equalization.link import Link
 
 __all__ = ["best_divisors", "divisors", "noise"]
 
@@ -28,32 +27,22 @@ _WORTH_IT = 0.9
 
 
 def best_divisors(chain: Sequence[Link]) -> list[Tensor] | None:
-    """The divisors, float64 ``(C,)`` for each layer but the first; None where none saves a tenth of the noise."""
-    candidates = [divisors(chain, by_activations=by_activations) for by_activations in (False, True)]
-    best = min(candidates, key=lambda found: noise(chain, found))
-    plain = noise(chain, [torch.ones_like(s) for s in best])
-    is_finite = all(bool(torch.isfinite(s).all()) for s in best)
-    return best if is_finite and noise(chain, best) < _WORTH_IT * plain else None
+    """The divisors, float64 ``(C,)`` for each layer but the first; None where they do not save a tenth of the noise."""
+    found = divisors(chain)
+    plain = noise(chain, [torch.ones_like(s) for s in found])
+    is_finite = all(bool(torch.isfinite(s).all()) for s in found)
+    return found if is_finite and noise(chain, found) < _WORTH_IT * plain else None
 
 
-def divisors(chain: Sequence[Link], *, by_activations: bool = False) -> list[Tensor]:
-    """Those that make ranges alike.
-
-    Args:
-        chain: the layers, each read by the next alone.
-        by_activations: whether the channels of weights are made like those of the activations that they read.
-    """
+def divisors(chain: Sequence[Link]) -> list[Tensor]:
+    """Those that make the ranges of weights alike, for layers each of which the next alone reads."""
     found = [torch.ones_like(link.mean_square) for link in chain]  # one more at the front, which stays 1
     last = torch.ones(chain[-1].low.shape[0], dtype=torch.float64, device=chain[-1].low.device)
     for _ in range(_ROUNDS):
         change = 0.0
         for place in range(1, len(chain)):
             before, after = chain[place - 1], chain[place]
-            if by_activations:
-                low, high = after.input_range
-                first = floored(torch.maximum(-low, high)) / found[place]
-            else:
-                first = before.outputs(found[place - 1]) / found[place]
+            first = before.outputs(found[place - 1]) / found[place]
             second = after.inputs((*found, last)[place + 1]) * found[place]
             step = (first / second).sqrt()
             found[place] = found[place] * step
@@ -64,8 +53,9 @@ def divisors(chain: Sequence[Link], *, by_activations: bool = False) -> list[Ten
 
 
 def noise(chain: Sequence[Link], found: Sequence[Tensor]) -> float:
-    """That of all layers of the chain, summed, each as a part of its output."""
+    """That of all layers of the chain, summed, each as a part of its output as the next layer reads it."""
     first = torch.ones_like(chain[0].mean_square)
     last = torch.ones(chain[-1].low.shape[0], dtype=torch.float64, device=chain[-1].low.device)
     ends = [first, *found, last]
-    return sum(link.noise(s, t) for link, s, t in zip(chain, ends[:-1], ends[1:], strict=True))
+    counts = [*(link.weights_of_inputs() for link in chain[1:]), last]
+    return sum(link.noise(s, t, c) for link, s, t, c in zip(chain, ends[:-1], ends[1:], counts, strict=True))

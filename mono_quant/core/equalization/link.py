@@ -57,20 +57,30 @@ class Link:
 
     def outputs(self, factor_C: Tensor) -> Tensor:
         """The largest weight of each output, ``(R,)``, with the input's channels multiplied by a factor ``(C,)``."""
-        return floored((self._largest * self._by_row(factor_C)).amax(dim=1))
+        return _floored((self._largest * self._by_row(factor_C)).amax(dim=1))
 
     def inputs(self, divisor_R: Tensor) -> Tensor:
         """That of each input channel, ``(C,)``, with the rows divided by a divisor ``(R,)``."""
         by_group = (self._largest / divisor_R[:, None]).reshape(self.groups, -1, self.low.shape[1])
-        return floored(by_group.amax(dim=1).flatten())
+        return _floored(by_group.amax(dim=1).flatten())
 
-    def noise(self, s_C: Tensor, t_R: Tensor) -> float:
+    def weights_of_inputs(self) -> Tensor:
+        """How much each input channel counts in the outputs: the sum of squares of its weights, ``(C,)``."""
+        return self.squares.reshape(self.groups, -1, self.low.shape[1]).sum(dim=1).flatten()
+
+    def noise(self, s_C: Tensor, t_R: Tensor, counts_R: Tensor) -> float:
         """The variance of rounding in its outputs as a part of their power, in units of the float output.
 
         As `mono_quant.core.smoothing.factor` has it: rounding to steps of ``Δ`` adds ``Δ²/12`` to each number, here
         with the input divided by ``s``, the weights ``(W_rk s_k) / t_r``, and the output multiplied by ``t`` again.
+
+        Args:
+            s_C: divisor of the input.
+            t_R: divisor of the output.
+            counts_R: how much each output counts for what comes next.
         """
-        power = float((self.squares * self._by_row(self.mean_square)).sum())
+        power_R = (self.squares * self._by_row(self.mean_square)).sum(dim=1)
+        power = float((power_R * counts_R).sum())
         if not power:
             return 0.0
         s_RK = self._by_row(s_C)
@@ -79,13 +89,12 @@ class Link:
         if isinstance(self.weight_spec.granularity, PerTensor):
             low_R, high_R = low_R.amin().expand_as(low_R), high_R.amax().expand_as(high_R)
         step_R = _step(low_R, high_R, self.weight_spec) * t_R
-        of_weight = float((step_R.square()[:, None] * self._by_row(self.mean_square / s_C.square())).sum()) * self.taps
-        of_input = 0.0
+        noise_R = step_R.square() * self._by_row(self.mean_square / s_C.square()).sum(dim=1) * self.taps
         if self.input_spec is not None:
             low, high = ((end / s_C) for end in self.input_range)
             step = _step(low.amin(), high.amax(), self.input_spec)
-            of_input = float(step.square() * (self.squares * s_RK.square()).sum())
-        return (of_weight + of_input) / 12 / power
+            noise_R = noise_R + step.square() * (self.squares * s_RK.square()).sum(dim=1)
+        return float((noise_R * counts_R).sum()) / 12 / power
 
     @property
     def _largest(self) -> Tensor:
@@ -97,7 +106,7 @@ class Link:
         return by_group.expand(-1, self.low.shape[0] // self.groups, -1).reshape(self.low.shape)
 
 
-def floored(largest: Tensor) -> Tensor:
+def _floored(largest: Tensor) -> Tensor:
     """Channels that are hardly used as if they were used a little."""
     return largest.clamp(min=max(_LEAST_PART * float(largest.max()), torch.finfo(torch.float32).tiny))
 

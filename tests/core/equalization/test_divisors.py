@@ -76,7 +76,7 @@ def test_the_noise_is_that_of_rounding_independently(grain: Granularity):
         found += float(((noise_w * x[:, None]).sum(-1) + noise_x @ weight.T).square().sum()) / 20
     power = 500 * float((weight.square() @ x.square().mean(dim=0)).sum())
     ones = torch.ones(5).double()
-    assert one.noise(ones, ones[:4]) == pytest.approx(found / power, rel=0.05)
+    assert one.noise(ones, ones[:4], ones[:4]) == pytest.approx(found / power, rel=0.05)
 
 
 def test_scaling_all_channels_alike_changes_no_noise():
