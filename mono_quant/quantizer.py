@@ -449,7 +449,7 @@ class Quantizer:
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
-        collectors = collectors_of(refining, modules, run.plan.layers, run.plan)
+        collectors = collectors_of(refining, {**modules, **floats}, run.plan.layers, run.plan)
         self._feed(rewritten, data, observers, collectors=collectors)
         never_ran(observers)
         collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}

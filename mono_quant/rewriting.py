@@ -42,6 +42,10 @@ class Watched:
         """As `ProvenFlow.consumers`."""
         return self.flow.consumers(name)
 
+    def follower(self, name: str) -> str | None:
+        """As `ProvenFlow.follower`."""
+        return self.flow.follower(name)
+
     def output_ndim(self, name: str) -> int | None:
         """As `ProvenFlow.output_ndim`."""
         return self.flow.output_ndim(name)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mono_quant.core.homogeneous import Paths
 from mono_quant.core.tensors import iter_tensors
 
 __all__ = ["METADATA", "PRECISION_READS", "DataFlowRecorder"]
@@ -60,6 +61,7 @@ class DataFlowRecorder:
         self._watched = {name: modules[name] for name in names if not isinstance(modules[name], torch.jit.ScriptModule)}
         self._is_opaque = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
         self._consumers: dict[str, tuple[str, ...]] = {}
+        self._followers: dict[str, str | None] = {}
         self._ndim: dict[str, int | None] = {}
         self._owners: dict[int, list[str]] = defaultdict(list)
         self._insiders: dict[int, set[str]] = defaultdict(set)
@@ -90,6 +92,15 @@ class DataFlowRecorder:
         consumers = () if self._is_opaque else self._consumers.get(name, ())
         return () if self.outside_reads.keys() & set(consumers) else consumers
 
+    def follower(self, name: str) -> str | None:
+        """The one watched module that received what functions made of this output that are positively homogeneous.
+
+        The same in every batch, see `mono_quant.core.homogeneous`; None also when something else read the parameters or
+        buffers of either module.
+        """
+        follower = None if self._is_opaque else self._followers.get(name)
+        return None if self.outside_reads.keys() & {name, follower} else follower
+
     def output_ndim(self, name: str) -> int | None:
         """How many axes the one tensor had that this module gave, in every batch."""
         return self._ndim.get(name)
@@ -110,6 +121,8 @@ class DataFlowRecorder:
         for name in self._watched:
             consumers, ndim = pass_.consumers(name), pass_.ndims.get(name)
             self._consumers[name] = consumers if self._consumers.get(name, consumers) == consumers else ()
+            follower = pass_.follower(name)
+            self._followers[name] = follower if self._followers.get(name, follower) == follower else None
             self._ndim[name] = ndim if self._ndim.get(name, ndim) == ndim else None
 
 
@@ -128,6 +141,7 @@ class _Pass(TorchFunctionMode):
         self._calls: dict[str, int] = defaultdict(int)
         self._outputs: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._consumers: dict[str, list[str]] = defaultdict(list)
+        self._paths = Paths()
         self._listed: set[int] = set()
         self._named: set[int] = set()
 
@@ -137,6 +151,11 @@ class _Pass(TorchFunctionMode):
         kept = any(ref() is not None for ref, producer in self._outputs.values() if producer == name)
         once = self._calls[name] == 1 and all(self._calls.get(consumer) == 1 for consumer in consumers)
         return consumers if once and not kept and len(set(consumers)) == len(consumers) else ()
+
+    def follower(self, name: str) -> str | None:
+        """The watched module at the end of the path of this one's output, where both were called once."""
+        follower = self._paths.end(name)
+        return follower if self._calls[name] == 1 and self._calls.get(follower or "") == 1 else None
 
     def entering(self, name: str) -> Callable[..., None]:
         """A hook that runs before a watched module's forward, before any other hook."""
@@ -162,6 +181,7 @@ class _Pass(TorchFunctionMode):
                 if known is not None and known[0]() is tensor:
                     self._consumers[name].append(_OUTSIDE)
                 self._outputs[id(tensor)] = (weakref.ref(tensor), name)
+            self._paths.begin(name, output)
 
         return hook
 
@@ -196,6 +216,7 @@ class _Pass(TorchFunctionMode):
         """Note who reads watched outputs and parameters, then do what was asked."""
         del types
         kwargs = kwargs or {}
+        step = None if self._running else self._paths.passed(func, args)
         if func not in METADATA or func in _PRECISION:
             tensors = list(iter_tensors((args, kwargs)))
             if func not in METADATA:
@@ -204,7 +225,10 @@ class _Pass(TorchFunctionMode):
                 if not self._is_inside(id(tensor)) and not (func in _PRECISION and self._stays_float32(tensor)):
                     for owner in self._owners.get(id(tensor), ()):
                         self._outside_reads.setdefault(owner, _name(func))
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if step is not None:
+            self._paths.go_on(step, result)
+        return result
 
     def _stays_float32(self, tensor: Tensor) -> bool:
         """Whether what is asked of this parameter would be asked of a float32 scale once its layer is quantized."""
@@ -214,6 +238,7 @@ class _Pass(TorchFunctionMode):
     def _note(self, consumer: str, *values: object) -> None:
         """One more consumer of each watched output in ``values``, but for a running module that reads its own input."""
         is_running = consumer in self._running[-1:]
+        self._paths.read(consumer, iter_tensors(values), is_running=is_running)
         for tensor in iter_tensors(values):
             known = self._outputs.get(id(tensor))
             if known is not None and known[0]() is tensor:

@@ -8,18 +8,21 @@ consumers are said to be known replaced by NaN, except at these. If anything els
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mono_quant.core.dataflow import DataFlowRecorder
+from mono_quant.core.scaling import channel_axis, scaled
 from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
 
 __all__ = ["ProvenFlow"]
 
 _Claims = dict[str, tuple[str, ...]]
 """Producer → all its consumers."""
+_Claim = TypeVar("_Claim")
+_Test = Callable[[dict[str, _Claim]], bool]
 
 
 class ProvenFlow:
@@ -49,31 +52,58 @@ class ProvenFlow:
         """As `DataFlowRecorder.output_ndim`."""
         return self._watched.output_ndim(name)
 
-    @cached_property
-    def _proven(self) -> dict[str, tuple[str, ...]]:
-        claims = {name: consumers for name in self._modules if (consumers := self._watched.consumers(name))}
-        expected = list(iter_tensors(self._replay())) if claims else []
-        return self._true_ones(claims, expected) if expected else {}
+    def follower(self, name: str) -> str | None:
+        """As `DataFlowRecorder.follower`, of modules with known channels; None also when that failed its test."""
+        return self._scalable.get(name)
 
-    def _true_ones(self, claims: _Claims, expected: list[Tensor]) -> _Claims:
+    @cached_property
+    def _proven(self) -> _Claims:
+        return self._tested(self._watched.consumers, self._is_all_that_reads)
+
+    @cached_property
+    def _scalable(self) -> dict[str, str]:
+        axes = {name: channel_axis(module) for name, module in self._modules.items()}
+
+        def claimed(name: str) -> str | None:
+            follower = self._watched.follower(name)
+            return None if follower is None or axes[name] is None or axes[follower] is None else follower
+
+        return self._tested(claimed, self._can_be_scaled)
+
+    @cached_property
+    def _expected(self) -> list[Tensor]:
+        return list(iter_tensors(self._replay()))
+
+    def _tested(self, claimed: Callable[[str], _Claim | None], holds: _Test[_Claim]) -> dict[str, _Claim]:
+        claims = {name: claim for name in self._modules if (claim := claimed(name))}
+        return self._true_ones(claims, holds) if claims and self._expected else {}
+
+    def _true_ones(self, claims: dict[str, _Claim], holds: _Test[_Claim]) -> dict[str, _Claim]:
         """The claims that hold: all at once where possible, otherwise half by half."""
-        if not claims or self._hold(claims, expected):
+        if not claims or holds(claims):
             return claims
         half = len(claims) // 2
         if not half:
             return {}
         pairs = list(claims.items())
-        return self._true_ones(dict(pairs[:half]), expected) | self._true_ones(dict(pairs[half:]), expected)
+        return self._true_ones(dict(pairs[:half]), holds) | self._true_ones(dict(pairs[half:]), holds)
 
-    def _hold(self, claims: _Claims, expected: list[Tensor]) -> bool:
+    def _is_all_that_reads(self, claims: _Claims) -> bool:
         intervention = _Intervention()
-        try:
-            with intervention.on(self._modules, claims):
-                actual = list(iter_tensors(self._replay()))
-        except Exception:  # noqa: BLE001 - whatever a model raises when it finds NaN where it should not look
-            return False
-        is_same = len(actual) == len(expected) and all(map(same_bits, actual, expected))
+        with intervention.on(self._modules, claims):
+            is_same = self._gives_the_same()
         return is_same and intervention.restored == {(name, consumer) for name in claims for consumer in claims[name]}
+
+    def _can_be_scaled(self, claims: dict[str, str]) -> bool:
+        with scaled(self._modules, claims) as divided:
+            return self._gives_the_same() and divided == claims.keys()
+
+    def _gives_the_same(self) -> bool:
+        try:
+            actual = list(iter_tensors(self._replay()))
+        except Exception:  # noqa: BLE001 - whatever a model raises when it finds what it should not have looked at
+            return False
+        return len(actual) == len(self._expected) and all(map(same_bits, actual, self._expected))
 
 
 class _Intervention:

@@ -41,6 +41,16 @@ class DataFlow(Protocol):
         """
         ...
 
+    def follower(self, name: str) -> str | None:
+        """The one module that received what positively homogeneous functions made of the output of module ``name``.
+
+        Or the output itself. Each channel of that output can be multiplied by a positive number, and the input of that
+        module divided by it, along the axis of channels: the model gives the same. Between them lie rectifiers, pools
+        and the like, each read once, the same in every batch. Both modules are linear layers, convolutions, batch norms
+        or ``nn.PReLU``, run once in a batch. None in the other cases of `only_consumer`.
+        """
+        ...
+
     def output_ndim(self, name: str) -> int | None:
         """How many axes the one tensor had that module ``name`` gave, in every batch; None when that differed."""
         ...

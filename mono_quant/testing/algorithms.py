@@ -171,6 +171,9 @@ class _NothingKnown:
     def consumers(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
         return ()
 
+    def follower(self, name: str) -> str | None:  # noqa: ARG002
+        return None
+
     def output_ndim(self, name: str) -> int | None:  # noqa: ARG002
         return None
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.batchnorm import BatchNormFold
+from mono_quant.core.bias import BiasCorrection
+from mono_quant.core.equalization import CrossLayerEqualization
 from mono_quant.core.gptq import GPTQ
 from mono_quant.core.smoothing import SmoothQuant
 from mono_quant.testing import AlgorithmSuite, RefinementSuite
@@ -119,3 +121,54 @@ class TestGPTQ(RefinementSuite):
             "static linear": ("int8-static", linear, rows), "dynamic linear": ("int8-dynamic", linear, rows),
             "int4 convolutions": (int4, conv, images), "static convolutions": ("int8-static", conv, images),
         }  # fmt: skip
+
+
+class TestBiasCorrection(AlgorithmSuite):
+    name = "bias-correction"
+
+    def make(self) -> BiasCorrection:
+        return BiasCorrection()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4, bias=False), nn.ReLU(),
+            nn.Flatten(), nn.Linear(64, 5, bias=False),
+        ).eval()  # fmt: skip
+        return {"without biases": (net, [torch.rand(4, 3, 6, 6) for _ in range(3)])}
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        return {"encoder": (Encoder().eval(), [torch.randn(6, 5, 8) for _ in range(3)]), **super().other_models()}
+
+
+def uneven(layer: nn.Module) -> nn.Module:
+    """Output channels whose ranges differ a thousandfold."""
+    with torch.no_grad():
+        channels = layer.weight.shape[0]
+        layer.weight.mul_(torch.logspace(-1.5, 1.5, channels).reshape(-1, *[1] * (layer.weight.ndim - 1)))
+    return layer
+
+
+class TestCrossLayerEqualization(AlgorithmSuite):
+    name = "cross-layer-equalization"
+
+    def make(self) -> CrossLayerEqualization:
+        return CrossLayerEqualization()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        conv = nn.Sequential(
+            uneven(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, groups=8), nn.PReLU(8),
+            nn.MaxPool2d(2), nn.Conv2d(8, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+        ).eval()  # fmt: skip
+        linear = nn.Sequential(uneven(nn.Linear(12, 16)), nn.LeakyReLU(), nn.Linear(16, 5)).eval()
+        return {
+            "convolutions": (conv, [torch.rand(4, 3, 8, 8) for _ in range(3)]),
+            "linear": (linear, [torch.randn(6, 12) for _ in range(3)]),
+        }
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        clipped = nn.Sequential(uneven(nn.Linear(12, 16)), nn.ReLU6(), nn.Linear(16, 5)).eval()
+        return {"clipped": (clipped, [torch.randn(6, 12) * 9 for _ in range(3)]), **super().other_models()}

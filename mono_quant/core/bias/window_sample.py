@@ -1,0 +1,120 @@
+"""The mean of all windows of a layer's input, and a few of them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant.core.affine import choose_qparams, dequantize, quantize
+from mono_quant.core.bias.windows import windows
+from mono_quant.core.granularity import PerToken
+from mono_quant.core.tensor_spec import TensorSpec
+
+__all__ = ["WindowSample"]
+
+_ELEMENTS = 2**18
+_FEWEST, _MOST = 32, 1024
+"""How many numbers are kept at most, in how many windows."""
+
+
+class WindowSample:
+    """The exact mean of the windows, and a sample of them: each is as likely to be in it as any other.
+
+    The error of rounding an input is known only with its scale, when all data have passed: it is computed of the
+    sample, of 32 to 1024 windows. A window of a batch of ``n`` has a key ``log(u) · n'/n`` with ``u`` uniform, where
+    ``n'`` of the batch are looked at; those with the largest keys are kept (Efraimidis and Spirakis 2006,
+    https://doi.org/10.1016/j.ipl.2005.11.003). The numbers are always the same ones.
+
+    Args:
+        layer: whose input is seen.
+        keeps_windows: whether a sample is needed; without, there is the mean alone.
+    """
+
+    def __init__(self, layer: nn.Module, *, keeps_windows: bool) -> None:
+        self._layer = layer
+        self._keeps_windows = keeps_windows
+        self._sum: Tensor | None = None
+        self._power = 0.0
+        self.count = 0
+        self._random = torch.Generator().manual_seed(0)
+        self._keys = torch.empty(0, dtype=torch.float64)
+        self._kept: tuple[Tensor, Tensor] | None = None
+
+    def add(self, x: Tensor, ends: Tensor) -> None:
+        """Take in samples.
+
+        Args:
+            x: ``(N, ...)``, float; may be empty.
+            ends: ``(2,)``, the smallest and the largest number of the input that they are part of.
+        """
+        if not x.numel():
+            return
+        total = windows(x.sum(dim=0, keepdim=True, dtype=torch.float64), self._layer)
+        positions = tuple(range(total.ndim - self._window_axes))
+        self._sum = total.sum(dim=positions) + (0.0 if self._sum is None else self._sum)
+        count = x.shape[0] * math.prod(total.shape[axis] for axis in positions)
+        self._power += float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2 / x.numel() * count
+        self.count += count
+        if self._keeps_windows:
+            self._sample(x, count, ends)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the windows, float64 ``(K,)`` or ``(C, *kernel)``.
+
+        Raises:
+            RuntimeError: when nothing was seen; so for `rounding_error`.
+        """
+        if self._sum is None:
+            raise RuntimeError("no input was seen")
+        return self._sum / self.count
+
+    @property
+    def mean_share(self) -> float:
+        """The part of the power of a window that is in its mean, from 0 to 1; padding not counted."""
+        power = self._power / max(1, self.count) * self.mean.numel()
+        return float(self.mean.square().sum()) / power if power else 0.0
+
+    def rounding_error(self, spec: TensorSpec, qparams: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The mean of a window before it is quantized less that after, over the sample; shape and dtype of `mean`.
+
+        Args:
+            spec: how the input is quantized.
+            qparams: scale and zero point, ``()`` each; None where each input, or each row, has its own.
+        """
+        if self._kept is None:
+            raise RuntimeError("no input was seen")
+        rows, ends = self._kept
+        if qparams is None:
+            of_rows = isinstance(spec.granularity, PerToken)
+            low, high = torch.aminmax(rows.flatten(1), dim=1) if of_rows else ends.unbind(dim=1)
+            each = (-1, *[1] * (rows.ndim - 1))
+            scale, zero_point = choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)
+            qparams = scale.reshape(each), zero_point.reshape(each)
+        rounded = dequantize(quantize(rows, *qparams, spec.dtype), *qparams)
+        return (rows.double() - rounded.double()).mean(dim=0)
+
+    @property
+    def _window_axes(self) -> int:
+        return 1 if isinstance(self._layer, nn.Linear) else len(self._layer.kernel_size) + 1  # type: ignore[arg-type]
+
+    def _sample(self, x: Tensor, count: int, ends: Tensor) -> None:
+        """Let windows of these samples in."""
+        every = windows(x, self._layer)
+        places = every.shape[: every.ndim - self._window_axes]
+        size = min(max(_ELEMENTS // math.prod(every.shape[len(places) :]), _FEWEST), _MOST)
+        looked_at = torch.arange(count)
+        if count > size:
+            looked_at = torch.randint(count, (size,), generator=self._random)
+        keys = torch.rand(len(looked_at), generator=self._random, dtype=torch.float64).log() * len(looked_at) / count
+        if len(self._keys) == size:
+            has_place = keys > self._keys.min()
+            keys, looked_at = keys[has_place], looked_at[has_place]
+        rows = every[torch.unravel_index(looked_at.to(x.device), places)].float()
+        of_them = ends.float().expand(len(rows), 2)
+        if self._kept is not None:
+            keys = torch.cat([self._keys, keys])
+            rows, of_them = torch.cat([self._kept[0], rows]), torch.cat([self._kept[1], of_them])
+        self._keys, best = keys.topk(min(size, len(keys)))
+        best = best.to(x.device)
+        self._kept = rows[best], of_them[best]
