@@ -24,6 +24,7 @@ class InputWindows:
 
     def __init__(self, layer: nn.Module, *, keeps_windows: bool) -> None:
         self._layer = layer
+        self._keeps_windows = keeps_windows
         self.fitted = WindowSample(layer, keeps_windows=keeps_windows)
         self.held_back = WindowSample(layer, keeps_windows=keeps_windows)
         self._samples = 0
@@ -35,12 +36,16 @@ class InputWindows:
             return
         ndim = x.ndim if isinstance(self._layer, nn.Linear) else len(self._layer.kernel_size) + 2  # type: ignore[arg-type]
         x = x[None] if x.ndim < max(ndim, 2) else x
-        read = self._layer.quantized_input(x) if isinstance(self._layer, SmoothedLinear) else x
-        ends = torch.stack(torch.aminmax(read))
+        ends = self._ends(x) if self._keeps_windows else x.new_zeros(2)
         for first in range(_ONE_IN):
             part = self.held_back if (self._samples + first) % _ONE_IN == 1 else self.fitted
             part.add(x[first::_ONE_IN], ends)
         self._samples += x.shape[0]
+
+    def _ends(self, x: Tensor) -> Tensor:
+        """The smallest and the largest number that is quantized, ``(2,)``."""
+        read = self._layer.quantized_input(x) if isinstance(self._layer, SmoothedLinear) else x
+        return torch.stack(torch.aminmax(read))
 
     @property
     def is_usable(self) -> bool:

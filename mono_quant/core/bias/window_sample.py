@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.affine import choose_qparams, dequantize, quantize
-from mono_quant.core.bias.windows import windows
+from mono_quant.core.bias.windows import count_of_windows, sum_of_windows, windows
 from mono_quant.core.granularity import PerToken
 from mono_quant.core.tensor_spec import TensorSpec
 
@@ -18,7 +18,7 @@ _FEWEST, _MOST = 32, 1024
 
 
 class WindowSample:
-    """The exact mean of the windows, and a sample of them: each is as likely to be in it as any other.
+    """The mean of all windows, and a sample of them: each is as likely to be in it as any other.
 
     The error of rounding an input is known only with its scale, when all data have passed: it is computed of the
     sample, of 32 to 1024 windows. A window of a batch of ``n`` has a key ``log(u) · n'/n`` with ``u`` uniform, where
@@ -49,11 +49,11 @@ class WindowSample:
         """
         if not x.numel():
             return
-        total = windows(x.sum(dim=0, keepdim=True, dtype=torch.float64), self._layer)
-        positions = tuple(range(total.ndim - self._window_axes))
-        self._sum = total.sum(dim=positions) + (0.0 if self._sum is None else self._sum)
-        count = x.shape[0] * math.prod(total.shape[axis] for axis in positions)
-        self._power += float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2 / x.numel() * count
+        x = x if x.dtype is torch.float64 else x.float()
+        total = x.sum(dim=0, keepdim=True).double()  # of few numbers each: float64 is slow
+        self._sum = sum_of_windows(total, self._layer) + (0.0 if self._sum is None else self._sum)
+        count = count_of_windows(x, self._layer)
+        self._power += float(torch.linalg.vector_norm(x)) ** 2 / x.numel() * count
         self.count += count
         if self._keeps_windows:
             self._sample(x, count, ends)

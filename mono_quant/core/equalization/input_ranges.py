@@ -1,5 +1,6 @@
 """What equalization has to know of a layer's input: range and power of each channel, along any axis."""
 
+import torch
 from torch import Tensor
 
 from mono_quant.core.smoothing.input_channels import InputChannels
@@ -20,4 +21,10 @@ class InputRanges(InputChannels):
 
     def __call__(self, x: Tensor) -> None:
         """Take in one input; an empty one changes nothing."""
-        super().__call__(x.movedim(self._axis, -1))
+        x = x.detach().float()
+        if not x.numel():
+            return
+        others = [axis for axis in range(x.ndim) if axis != x.ndim + self._axis]
+        low, high = x.amin(dim=others), x.amax(dim=others)
+        squares = torch.linalg.vector_norm(x, dim=others).double().square_()
+        self.take(low, high, squares, x.numel() // x.shape[self._axis])

@@ -113,6 +113,8 @@ class GPTQ(Algorithm):
             found = solve(some, hessian_KK, some_grid, damping=self._damping, block_size=self._block_size)
             if found is None:
                 return None
+            is_used = hessian_KK.diagonal() > 0  # what no data told of keeps the code that is nearest
+            found = torch.where(is_used, found, codes_RK[rows])
             before, after = (
                 row_errors(some - some_grid.values(codes), hessian_KK) for codes in (codes_RK[rows], found)
             )

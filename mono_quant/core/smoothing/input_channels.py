@@ -21,10 +21,14 @@ class InputChannels:
             return
         low, high = torch.aminmax(rows, dim=0)
         squares = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float64).square_()
+        self.take(low, high, squares, len(rows))
+
+    def take(self, low: Tensor, high: Tensor, squares: Tensor, count: int) -> None:
+        """Take in ``count`` rows by their smallest and largest numbers and sums of squares, ``(K,)`` each."""
         if self._range is not None and self._squares is not None:
             low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
             squares = squares + self._squares
-        self._range, self._squares, self._rows = (low, high), squares, self._rows + len(rows)
+        self._range, self._squares, self._rows = (low, high), squares, self._rows + count
 
     @property
     def range(self) -> tuple[Tensor, Tensor]:

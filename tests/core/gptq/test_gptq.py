@@ -264,3 +264,15 @@ def test_inputs_that_are_all_zero_change_nothing_and_need_no_warning():
 def test_options_that_make_no_sense_are_refused(option: str, value: object):
     with pytest.raises(ConfigurationError, match=option):
         quantized(linear(), batches(), "int8-weight-only", **{option: value})
+
+
+def test_weights_of_features_that_the_data_never_used_keep_their_codes():
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 6).eval()
+    rows = torch.randn(40, 12)
+    rows[:, [3, 7]] = 0
+    scheme = {"name": "int4-weight-only", "granularity": "per-channel"}
+    nearest = Quantizer(scheme, algorithms=[], show_progress=False).quantize(layer, [rows]).model
+    refined = Quantizer(scheme, algorithms=["gptq"], show_progress=False).quantize(layer, [rows]).model
+    assert not torch.equal(refined.dequantized(), nearest.dequantized())
+    assert torch.equal(refined.dequantized()[:, [3, 7]], nearest.dequantized()[:, [3, 7]])
