@@ -10,8 +10,10 @@ from mono_quant.component import Component
 from mono_quant.errors import CalibrationError
 from mono_quant.io.statistics import LayerStatistics, load_statistics
 from mono_quant.plugin_api import Observer, Plan
+from mono_quant.rewriting import with_other_inputs
+from mono_quant.run import Run
 
-__all__ = ["Statistics", "new_observers", "wanted_observers", "without_data"]
+__all__ = ["Statistics", "new_observers", "observed", "recall", "wanted_observers"]
 
 Statistics = Mapping[str, LayerStatistics] | str | Path
 """What observers have seen, by layer, or the file that it was saved in."""
@@ -30,7 +32,7 @@ def new_observers(
     }
 
 
-def without_data(
+def recall(
     components: Components,
     modules: Mapping[str, nn.Module],
     plan: Plan,
@@ -53,6 +55,14 @@ def without_data(
         )
     for name, observer in observers.items():
         seen[name].load_into(observer, wanted[name])
+
+
+def observed(components: Components, model: nn.Module, run: Run) -> dict[str, tuple[Observer, Component]]:
+    """The observers of the float model's own inputs, each with how it was asked for."""
+    changed = with_other_inputs(run.plan, components.algorithms)
+    kept = {name: observer for name, observer in run.observers.items() if name not in changed}
+    wanted = wanted_observers(components, dict(model.named_modules()), run.plan, kept)
+    return {name: (observer, wanted[name]) for name, observer in kept.items()}
 
 
 def wanted_observers(

@@ -1,8 +1,7 @@
 """The pipeline: plan, calibrate, convert, validate, result. Read it from top to bottom."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,11 +17,11 @@ from mono_quant.component import Component
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
-from mono_quant.core.plan import connected, make_plan, refuse_empty, settle, tied_layers, with_sizes
+from mono_quant.core.plan import make_plan, refuse_empty, settle, tied_layers, with_sizes
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
-from mono_quant.errors import ConfigurationError, TargetError
+from mono_quant.errors import ConfigurationError
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -31,16 +30,25 @@ from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
 from mono_quant.layer_selection import LayerSelection
-from mono_quant.modules import QuantizedModule, hand_over, leave_fast_paths, share_tied
-from mono_quant.observing import Statistics, new_observers, wanted_observers, without_data
+from mono_quant.modules import hand_over, leave_fast_paths, share_tied
+from mono_quant.observing import Statistics, new_observers, observed, recall
 from mono_quant.plugin_api import Batch, Keep, LayerPlan, Observer, Plan, ValidationContext
 from mono_quant.refining import refine, refines
 from mono_quant.result import QuantizationResult
-from mono_quant.rewriting import Watched, collectors_of, refuse_other_function, refuse_read_once, with_other_inputs
+from mono_quant.rewriting import (
+    Watched,
+    collectors_of,
+    float_layer,
+    refuse_other_function,
+    refuse_read_once,
+    use_kernels,
+    with_other_inputs,
+)
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.summary import make_info, make_manifest, measure_latency
-from mono_quant.targets import Metric, Search, Sensitivity, Target, Trial, Ways, chosen, labelled, rank
+from mono_quant.targeting import Stages, rank_layers, reach_target
+from mono_quant.targets import Metric, Sensitivity, Target
 
 __all__ = ["Quantizer"]
 
@@ -176,7 +184,7 @@ class Quantizer:
             TargetError: when no quantized model was found that meets the target.
         """
         if self.target is not None:
-            return self._reach(self.target, model, calibration_data, statistics, inplace=inplace)
+            return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
         return self._finish(model, layers, run, inplace=inplace)
 
@@ -195,8 +203,7 @@ class Quantizer:
             ConfigurationError: when nothing would be quantized, or the data can be read once only.
             CalibrationError: as `quantize`.
         """
-        _, run, trial, _ = self._trial(model, calibration_data, batches)
-        return rank(trial, run.plan, metric, batches)
+        return rank_layers(self._stages, model, calibration_data, metric, batches)
 
     def compile(
         self,
@@ -263,73 +270,13 @@ class Quantizer:
             artifact = self.components.format_for(path).load(Path(path))
             with self.components.comparing(artifact.manifest):
                 loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
-        self._use_kernels(loaded)
+        use_kernels(loaded, self.components)
         return loaded.eval()
 
-    def _reach(
-        self,
-        target: Target,
-        model: nn.Module,
-        data: Iterable[Any] | None,
-        statistics: Statistics | None,
-        *,
-        inplace: bool,
-    ) -> QuantizationResult:
-        """Find which layers need something else than what was asked for, and quantize so."""
-        if data is None:
-            raise ConfigurationError("a target is measured on data: give calibration_data")
-        layers, run, trial, ways = self._trial(model, data, target.batches, statistics)
-        named = labelled(target.then)
-        made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = {}
-
-        def add_ways() -> None:
-            for way, override in named.items():
-                made[way] = ways.of(override)
-                trial.add(way, {name: layer for name, (layer, _) in made[way].items()})
-
-        search = Search(trial, target, add_ways)
-        changed = search.run()
-        layers, run = chosen(layers, run, {name: made.get(way, {}) for name, way in changed.items()}, trial, ways)
-        for layer in layers.values():
-            self._use_kernels(layer)
-        overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
-        overrides |= {pattern: one for pattern, one in self.config.overrides.items() if pattern not in overrides}
-        config = attrs.evolve(self.config, overrides=overrides)
-        result = self._finish(model, layers, run, config=config, inplace=False)
-        found = search.confirm(changed, result.model)
-        if not found.is_met:
-            raise TargetError(
-                f"the target was not met:\n{found}\nthe nearest is attached as error.best; other observers, algorithms "
-                "or schemes may get further",
-                best=attrs.evolve(result, found=found),
-            )
-        if inplace:
-            result = self._finish(model, layers, run, config=config, inplace=True)
-        return attrs.evolve(result, found=found)
-
-    def _trial(
-        self, model: nn.Module, data: Iterable[Any], batches: int, statistics: Statistics | None = None
-    ) -> tuple[dict[str, nn.Module], Run, Trial, Ways]:
-        """What `_prepare` gives; the model with each layer so or in float, to choose; and what makes further ways."""
-        if isinstance(data, Iterator):
-            raise ConfigurationError(
-                f"the data are read several times, and a {type(data).__name__} can be read once: give a list, a "
-                "DataLoader or another iterable"
-            )
-        layers, run = self._prepare(model, data, statistics)
-        modules = dict(model.named_modules())
-        rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
-        floats = {name: self._float_layer(modules, run.plan, name) for name in {*run.plan.layers, *rewritten}}
-        changed = {name: floats[name] for name in rewritten}
-        first = [batch.clone() for batch in islice(self.components.source_for(data).batches(data), batches)]
-        if not first:
-            raise ConfigurationError("the data gave no batch when they were read again: give a list or a DataLoader")
-        trial = Trial(model, changed, {name: layers[name] for name in run.plan.layers}, first, tied_layers(run.plan))
-
-        def feed_again(observers: Mapping[str, Observer]) -> None:
-            self._feed(leave_fast_paths(copy_with(model, changed), ()), data, observers)
-
-        return layers, run, trial, Ways(self.components, modules, floats, run, feed_again)
+    @property
+    def _stages(self) -> Stages:
+        """The pipeline in parts, for what goes through some of it several times."""
+        return Stages(self.components, self._prepare, self._feed, self._finish)
 
     def _prepare(
         self, model: nn.Module, data: Iterable[Any] | None, statistics: Statistics | None
@@ -378,7 +325,7 @@ class Quantizer:
             example=run.first,
             format_for=self.components.format_for,
             compile_by=self.compile,
-            observed=self._observed(model, run),
+            observed=observed(self.components, model, run),
         )
 
     def _calibrate(
@@ -389,7 +336,7 @@ class Quantizer:
         modules = dict(model.named_modules())
         observers = new_observers(self.components, modules, plan, needy)
         if statistics is not None:
-            without_data(self.components, modules, plan, observers, statistics)
+            recall(self.components, modules, plan, observers, statistics)
         if data is None:
             if needy and statistics is None:
                 raise ConfigurationError(
@@ -410,7 +357,9 @@ class Quantizer:
         never_ran(observers)
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
         for (name, algorithm), collector in zip(self.components.algorithms, collectors, strict=True):
-            rewritten = {layer: self._float_layer(modules, plan, layer) for r in plan.rewrites for layer in r.layers}
+            rewritten = {
+                layer: float_layer(self.components, modules, plan, layer) for r in plan.rewrites for layer in r.layers
+            }
             with untouched(f"algorithm {name!r}", model):
                 found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
             plan = plan.rewrite([*plan.rewrites, *found])
@@ -443,7 +392,7 @@ class Quantizer:
             return run
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
-        floats = {name: self._float_layer(modules, run.plan, name) for name in sorted(names)}
+        floats = {name: float_layer(self.components, modules, run.plan, name) for name in sorted(names)}
         rewritten = leave_fast_paths(copy_with(model, floats), ())
         refuse_other_function(model, rewritten, run.first, run.plan)
         stale = [name for name in run.observers if name in changed]
@@ -466,7 +415,7 @@ class Quantizer:
         show = False if self.show_progress is None and len(names) <= _LONG_CONVERSION else self.show_progress
         for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
             scheme = self.components.scheme_for(name, modules[name], also=also[name])
-            layer = self._float_layer(modules, run.plan, name)
+            layer = float_layer(self.components, modules, run.plan, name)
             decision = scheme.plan(name, layer)
             if isinstance(decision, Keep):
                 raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
@@ -479,31 +428,10 @@ class Quantizer:
         share_tied(modules, layers)
         decisions = with_sizes(decisions, layers)
         for name in {name for rewrite in run.plan.rewrites for name in rewrite.layers} - set(layers):
-            layers[name] = self._float_layer(modules, run.plan, name)
+            layers[name] = float_layer(self.components, modules, run.plan, name)
         for layer in layers.values():
-            self._use_kernels(layer)
+            use_kernels(layer, self.components)
         return layers, attrs.evolve(run, plan=run.plan.decide(decisions))
-
-    def _float_layer(self, modules: Mapping[str, nn.Module], plan: Plan, name: str) -> nn.Module:
-        """The float layer that is quantized under a name: the model's own, after the plan's rewrites."""
-        changed: dict[str, nn.Module] = {}
-        for rewrite in connected(plan.rewrites, name):
-            known = {**modules, **changed}
-            with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
-                changed.update(self.components.algorithm(rewrite.algorithm).apply(rewrite, known))
-        return changed.get(name, modules[name])
-
-    def _observed(self, model: nn.Module, run: Run) -> dict[str, tuple[Observer, Component]]:
-        """The observers of the float model's own inputs, each with how it was asked for."""
-        changed = with_other_inputs(run.plan, self.components.algorithms)
-        kept = {name: observer for name, observer in run.observers.items() if name not in changed}
-        wanted = wanted_observers(self.components, dict(model.named_modules()), run.plan, kept)
-        return {name: (observer, wanted[name]) for name, observer in kept.items()}
-
-    def _use_kernels(self, model: nn.Module) -> None:
-        for module in model.modules():
-            if isinstance(module, QuantizedModule):
-                module.use_kernels(self.components.kernels, self.config.kernel)
 
     def _validate(
         self, model: nn.Module, quantized: nn.Module, run: Run, config: QuantizationConfig
@@ -519,7 +447,7 @@ class Quantizer:
             plan=run.plan,
             batch=run.first,
             run=run_once,
-            float_layer=lambda name: self._float_layer(modules, run.plan, name) if name in modules else None,
+            float_layer=lambda name: float_layer(self.components, modules, run.plan, name) if name in modules else None,
             save=lambda path: write(self.components.format_for(path), quantized, path),
             load=lambda path: self.load(path, model),
         )

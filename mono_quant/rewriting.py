@@ -6,15 +6,27 @@ import attrs
 import torch
 from torch import nn
 
+from mono_quant._plugins.components import Components
 from mono_quant.calibration.collecting import Collector
+from mono_quant.calibration.state import untouched
 from mono_quant.core.intervention import ProvenFlow
+from mono_quant.core.plan import connected
 from mono_quant.core.sqnr import without_common_infinities
 from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.io.checks import run_once
+from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api import Algorithm, Batch, Plan
 from mono_quant.plugin_api.algorithm import Statistic
 
-__all__ = ["Watched", "collectors_of", "refuse_other_function", "refuse_read_once", "with_other_inputs"]
+__all__ = [
+    "Watched",
+    "collectors_of",
+    "float_layer",
+    "refuse_other_function",
+    "refuse_read_once",
+    "use_kernels",
+    "with_other_inputs",
+]
 
 _ROUNDING = 1e4
 """How many of its dtype's smallest steps an output may be off, for all layers of a deep model together."""
@@ -65,6 +77,23 @@ def collectors_of(
     """
     names = list(watched)
     return [Collector(name, dict(_asked(name, algorithm, modules, names, plan))) for name, algorithm in algorithms]
+
+
+def float_layer(components: Components, modules: Mapping[str, nn.Module], plan: Plan, name: str) -> nn.Module:
+    """The float layer that is quantized under a name: the model's own, after the plan's rewrites."""
+    changed: dict[str, nn.Module] = {}
+    for rewrite in connected(plan.rewrites, name):
+        known = {**modules, **changed}
+        with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
+            changed.update(components.algorithm(rewrite.algorithm).apply(rewrite, known))
+    return changed.get(name, modules[name])
+
+
+def use_kernels(model: nn.Module, components: Components) -> None:
+    """Let the quantized layers of a model choose from the kernels of a run."""
+    for module in model.modules():
+        if isinstance(module, QuantizedModule):
+            module.use_kernels(components.kernels, components.config.kernel)
 
 
 def with_other_inputs(plan: Plan, algorithms: Iterable[tuple[str, Algorithm]]) -> set[str]:

@@ -94,6 +94,11 @@ class Trial:
         return sum(tensor.nbytes for tensor in self._ways[name][way].state_dict().values())
 
     @property
+    def count(self) -> int:
+        """How many batches outputs are compared on."""
+        return len(self._batches)
+
+    @property
     def has_float_outputs(self) -> bool:
         """Whether the model's output holds float tensors, to compare."""
         return any(x.is_floating_point() for outputs in self._float for x in outputs)
