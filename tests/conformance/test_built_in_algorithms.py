@@ -123,6 +123,21 @@ class TestGPTQ(RefinementSuite):
         }  # fmt: skip
 
 
+class TestBiasCorrectionAsARefinement(RefinementSuite):
+    name = "bias-correction"
+
+    def make(self) -> BiasCorrection:
+        return BiasCorrection()
+
+    def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+        conv = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+        rows, images = [torch.rand(64, 24) for _ in range(4)], [torch.rand(8, 4, 8, 8) for _ in range(4)]
+        int3 = {"name": "int3-weight-only", "granularity": "per-channel"}
+        return {"int3 linear": (int3, linear, rows), "int3 convolutions": (int3, conv, images)}
+
+
 class TestBiasCorrection(AlgorithmSuite):
     name = "bias-correction"
 
