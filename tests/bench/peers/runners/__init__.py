@@ -33,9 +33,9 @@ def _by_runtime(scheme: str, runtime: str) -> tuple[Peer, ...]:
 
 
 def _told(scheme: str) -> tuple[tuple[tuple[str, ...], dict[str, Any]], ...]:
-    """Workloads and options; the sentence encoder, which has outliers, is smoothed, as NNCF smooths it."""
+    """Workloads and options; the sentence encoder, which has outliers, is smoothed and corrected, as by NNCF."""
     plain = tuple(name for name in _OURS[scheme] if name != _SMOOTHED)
-    smoothed = {"scheme": scheme, "algorithms": ("bn-fold", "smoothquant")}
+    smoothed = {"scheme": scheme, "algorithms": ("bn-fold", "smoothquant", "bias-correction")}
     return ((plain, {"scheme": scheme}), *([((_SMOOTHED,), smoothed)] if _SMOOTHED in _OURS[scheme] else []))
 
 
