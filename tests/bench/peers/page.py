@@ -28,8 +28,8 @@ anyone can run again; `nox -s bench_peers -- --help` says how to measure a part 
 - `ours-…` is eager; `ours-…-compile` and `float-compile` are under `torch.compile`; `ours-…-onnxruntime` and
   `ours-…-openvino` are our [runtimes](../how-to/run-faster.md), with the same codes and scales. Every peer gets inputs
   of one shape, and may fix it. OpenVINO computes in bfloat16 what is not quantized, where the CPU has it.
-- MiniLM is quantized with `smoothquant` and `bias-correction` in `ours-int8-…`; NNCF, behind `openvino-int8`, is told that it
-  is a transformer, and does both by itself."""
+- MiniLM is quantized with `smoothquant` and `bias-correction` in `ours-int8-…`; NNCF, behind `openvino-int8`, is told
+  that it is a transformer, and does both by itself."""
 
 _LIMITED = """\
 torch's kernels, and the code that its Inductor writes, limited to AVX2 without VNNI by `ONEDNN_MAX_CPU_ISA=AVX2`,
