@@ -49,6 +49,11 @@ class InputChannels:
         return self._squares / self._rows
 
     @property
+    def fingerprint(self) -> bytes:
+        """The bits of all this: the same for layers that were given the same."""
+        return b"".join(x.cpu().contiguous().numpy().tobytes() for x in (*self.range, self.mean_square))
+
+    @property
     def is_usable(self) -> bool:
         """Whether something was seen, all of it finite and not all of it zero."""
         if self._range is None or self._squares is None:

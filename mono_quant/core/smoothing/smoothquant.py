@@ -1,7 +1,7 @@
 """The ``smoothquant`` algorithm: where a layer's input is divided, and what multiplies in turn."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -64,11 +64,12 @@ class SmoothQuant(Algorithm):
                         Rewrite(algorithm=_NAME, layers=(name, *readers), removed={}, values={_FACTOR: factor})
                     )
         done = {layer for rewrite in found for layer in rewrite.layers}
-        for name in plan.layers if self._insert else ():
-            if name not in done and layers.can_be_smoothed((name,)):
-                factor = self._factor(layers, (name,))
-                if factor is not None:
-                    found.append(Rewrite(algorithm=_NAME, layers=(name,), removed={}, values={_FACTOR: factor}))
+        for names in layers.by_input(set(plan.layers) - done) if self._insert else ():
+            factor = self._factor(layers, names)
+            if factor is not None:
+                found += [
+                    Rewrite(algorithm=_NAME, layers=(name,), removed={}, values={_FACTOR: factor}) for name in names
+                ]
         return found
 
     def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
@@ -102,6 +103,17 @@ class _Layers:
     def can_be_smoothed(self, readers: Sequence[str]) -> bool:
         """Whether these are layers whose inputs were seen and whose weights are their own; at least one."""
         return bool(readers) and all(map(self._can_be, readers))
+
+    def by_input(self, names: Collection[str]) -> list[tuple[str, ...]]:
+        """Those of the layers that can be smoothed, together where they were given the same.
+
+        One factor for all of them is as right as one for each, and a runtime can multiply once.
+        """
+        groups: dict[bytes, list[str]] = {}
+        for name in self._plans:
+            if name in names and self.can_be_smoothed((name,)):
+                groups.setdefault(self.inputs(name).fingerprint, []).append(name)
+        return [tuple(group) for group in groups.values()]
 
     def are_bound(self, before: str, *readers: str) -> bool:
         """Whether their tensors or calls are those of something else too, or hooks look at what passes between them."""

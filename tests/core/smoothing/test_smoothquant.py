@@ -61,6 +61,12 @@ def test_outlier_channels_cost_ten_times_less(block: type[Block], norm: type[nn.
     assert output_db(net, smoothed) > output_db(net, plain) + 10
 
 
+def test_layers_that_read_the_same_tensor_have_one_factor():
+    result = quantized(outliers(PostNorm(nn.LayerNorm(WIDTH))))
+    assert torch.equal(result.model.up.input_factor, result.model.gate.input_factor)
+    assert torch.equal(result.model.up.input_scale, result.model.gate.input_scale)
+
+
 def test_the_user_can_forbid_multiplications_that_no_norm_takes():
     result = quantized(outliers(PostNorm(nn.LayerNorm(WIDTH))), insert=False)
     assert layers(result) == []
