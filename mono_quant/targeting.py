@@ -69,7 +69,8 @@ def reach_target(
 
     search = Search(trial, target, add_ways)
     changed = search.run()
-    layers, run = chosen(layers, run, {name: made.get(way, {}) for name, way in changed.items()}, trial, ways)
+    by_layer = {name: made.get(way, {}) for name, way in changed.items()}
+    layers, run = chosen(layers, run, by_layer, trial, ways, title=search.title)
     for layer in layers.values():
         use_kernels(layer, stages.components)
     config = stages.components.config

@@ -11,7 +11,7 @@ from mono_quant.core.tensors import versions
 from mono_quant.errors import PluginError
 from mono_quant.plugin_api.algorithm import Statistic
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "first_input"]
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +38,7 @@ class Collector:
 
     def _hook(self, name: str, statistic: Statistic) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = args[0] if args else next(iter(kwargs.values()), None)
+            x = first_input(args, kwargs)
             if not isinstance(x, Tensor):
                 return
             before = versions([x])
@@ -53,3 +53,8 @@ class Collector:
                 raise PluginError(f"algorithm {self.algorithm!r} wrote into the input of layer {name or '(model)'!r}")
 
         return hook
+
+
+def first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the module is given
+    """The first argument of a call, by place or by name; None when there is none."""
+    return args[0] if args else next(iter(kwargs.values()), None)

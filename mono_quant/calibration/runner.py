@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import BaseTorchFunctionMode
 
-from mono_quant.calibration.collecting import Collector
+from mono_quant.calibration.collecting import Collector, first_input
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
@@ -261,7 +261,7 @@ def _observing(
 
 def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: ANN401 - torch's hook type
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = args[0] if args else next(iter(kwargs.values()), None)
+        x = first_input(args, kwargs)
         if not isinstance(x, Tensor):
             message = (
                 f"layer {name or '(model)'!r} got {describe(x)} as its input in batch {position.batch}, not a tensor"

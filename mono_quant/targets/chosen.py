@@ -13,8 +13,6 @@ from mono_quant.targets.ways import Ways
 
 __all__ = ["chosen"]
 
-_REASON = "the target needs it"
-
 
 def chosen(
     layers: Mapping[str, nn.Module],
@@ -22,6 +20,8 @@ def chosen(
     changed: Mapping[str, Mapping[str, tuple[nn.Module, LayerPlan]]],
     trial: Trial,
     ways: Ways,
+    *,
+    title: str,
 ) -> tuple[dict[str, nn.Module], Run]:
     """The layers of a run with others in place of some.
 
@@ -31,6 +31,7 @@ def chosen(
         changed: layer → all layers of the way that it has now; empty where it is float.
         trial: knows which layers go with which.
         ways: has the float layers.
+        title: the target as text, for the reason why a layer is kept.
     """
     now = dict(layers)
     rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
@@ -40,7 +41,7 @@ def chosen(
             if one in way:
                 now[one], decisions[one] = way[one]
                 continue
-            decisions[one] = Keep(_REASON)
+            decisions[one] = Keep(f"the target needs it: {title}")
             if one in rewritten:
                 now[one] = ways.floats[one]
             else:

@@ -75,7 +75,7 @@ class Target:
         then: what a layer is given in turn where the run's own way costs too much, before it is kept in float: names of
             schemes, mappings of a name and options, or ``{"scheme": ..., "observer": ...}`` as in overrides. Where a
             size is asked for: schemes of fewer bits, in turn.
-        evaluations: how many times models are measured at most.
+        evaluations: how many times models are measured at most; what was asked for and what comes out always are.
         batches: how many of the first calibration batches outputs are compared on.
     """
 

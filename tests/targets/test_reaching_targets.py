@@ -67,7 +67,7 @@ def test_the_model_that_comes_out_has_the_sqnr_that_was_asked_for(db: float, the
 def test_the_layer_that_costs_most_is_the_one_that_is_kept():
     result = quantizer(target=MinSQNR(25, then=())).quantize(net(), data())
     assert result.found.changed == {"3": "float"}
-    assert "3" in result.plan.kept
+    assert result.plan.kept["3"] == "the target needs it: output SQNR >= 25 dB"
 
 
 def test_more_bits_for_weights_alone_leave_no_layer_in_float():
@@ -415,3 +415,46 @@ def test_other_things_than_targets_are_refused(make: object):
 def test_a_metric_that_is_no_number_of_the_float_model_is_refused():
     with pytest.raises(ConfigurationError, match="not a number"):
         quantizer(target=MaxDrop(lambda model: float("nan"), 0.1)).quantize(net(), data())  # noqa: ARG005
+
+
+def test_a_smaller_way_is_not_given_up_for_a_larger_one():
+    then = [{"name": f"int{bits}-weight-only", "group_size": 128, "misfit": "adjust"} for bits in (2, 4)]
+    model = net()
+    fewest = quantizer(target=MaxSize("1GB")).quantize(model, data()).info.quantized_size_mb * 2**20
+    for part in (0.7, 0.6, 0.55):
+        result = quantizer(target=MaxSize(int(fewest * part), then=then)).quantize(model, data())
+        assert result.info.quantized_size_mb * 2**20 <= fewest * part
+
+
+def test_an_override_by_the_second_name_of_a_layer_is_in_force():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.c = nn.Linear(16, 16), nn.Linear(16, 8)
+            self.b = self.a
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(x).relu())
+
+    rows = [torch.randn(32, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    target = MinSQNR(48, then=[{"observer": "percentile"}])
+    try:
+        result = quantizer(overrides={"b": {"scheme": "int8-weight-only"}}, target=target).quantize(
+            Twice().eval(), rows
+        )
+    except TargetError as error:
+        result = error.best
+    assert "a" in result.plan.kept or result.plan.layers["a"].scheme == "int8-weight-only"
+
+
+def test_data_that_give_nothing_when_they_are_read_again_are_refused():
+    class Once:
+        def __init__(self) -> None:
+            self._left = iter(data())
+
+        def __iter__(self) -> Iterator[Tensor]:
+            return self._left
+
+    with pytest.raises(ConfigurationError, match="no batch when they were read again"):
+        quantizer(target=MinSQNR(20)).quantize(net(), Once())
