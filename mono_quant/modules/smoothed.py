@@ -91,9 +91,9 @@ class QuantizedSmoothedLinear(QuantizedLinear):
 
 
 class SmoothedByKernel(LinearByKernel):
-    """What is mixed into `SmoothedLinear` where its weight alone is quantized: `LinearByKernel` of ``x ∘ input_factor``.
+    """`LinearByKernel` of ``x ∘ input_factor``: what is mixed into `SmoothedLinear`.
 
-    The factor is a parameter of the float layer, ``(in_features,)``, and stays one.
+    The factor, ``(in_features,)``, stays a parameter of the layer.
     """
 
     input_factor: Tensor

@@ -27,14 +27,14 @@ class AWQ(InputScaling):
     as the layer's scheme rounds them. Where nothing that is tried has less error, nothing is multiplied.
 
     Args:
-        grid: how many exponents are tried.
+        grid: how many steps the exponent takes from 0 to 1, in each of both formulas; the time goes with it.
         insert: as for `InputScaling`.
         max_columns: layers with more inputs are left alone, since ``H`` has this number squared.
     """
 
     name = "awq"
 
-    def __init__(self, *, grid: int = 20, insert: bool = True, max_columns: int = 16384) -> None:
+    def __init__(self, *, grid: int = 10, insert: bool = True, max_columns: int = 16384) -> None:
         for option, value in (("grid", grid), ("max_columns", max_columns)):
             if type(value) is not int or value < 1:
                 raise ConfigurationError(f"{option} must be a whole number of at least 1, got {value!r}")

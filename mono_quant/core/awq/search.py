@@ -58,7 +58,7 @@ def best_factor(layers: Sequence[Layer], *, grid: int, at_most: float) -> Tensor
 
     Args:
         layers: all that read it.
-        grid: how many values of ``α`` are tried beside 0.
+        grid: how many steps ``α`` takes from 0 to 1, in each formula.
         at_most: the part of the error that may be left.
     """
     powers = [power(layer) or 1.0 for layer in layers]
