@@ -118,17 +118,18 @@ def _weighed(layer: Layer, rows: Callable[[slice], Tensor]) -> float:
 def _share_of_group(layers: Sequence[Layer]) -> Tensor:
     """The mean of ``|w| / max|w of those that share its scale|`` over the rows of all layers, float64 ``(K,)``."""
     total, rows = torch.zeros_like(layers[0].inputs.magnitude), 0
+    tiny = torch.finfo(torch.float32).tiny
     for layer in layers:
         weight_RK, size = layer.weight, layer.spec.group_size
         largest = float(weight_RK.abs().max())
         for block in row_blocks(weight_RK):
-            some = weight_RK[block].abs().float()
+            share = weight_RK[block].abs().float()
             if isinstance(layer.spec.granularity, PerTensor):
-                share = some / max(largest, torch.finfo(torch.float32).tiny)
+                share.div_(max(largest, tiny))
             else:
-                groups = [part / part.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-                          for part in some.split(size, dim=1)]  # fmt: skip
-                share = torch.cat(groups, dim=1)
+                for start in range(0, share.shape[1], size):
+                    group = share[:, start : start + size]
+                    group.div_(group.amax(dim=1, keepdim=True).clamp(min=tiny))
             total += share.sum(0, dtype=torch.float64).to(total.device)
         rows += len(weight_RK)
     return total / rows
