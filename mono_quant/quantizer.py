@@ -363,7 +363,8 @@ class Quantizer:
             with untouched(f"algorithm {name!r}", model):
                 found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
             plan = plan.rewrite([*plan.rewrites, *found])
-        collected = {collector.algorithm: collector.statistics for collector in collectors}
+        refining = {name for name, algorithm in self.components.algorithms if refines(algorithm)}
+        collected = {c.algorithm: c.statistics for c in collectors if c.algorithm in refining}  # the others are done
         return Run(plan=plan, observers=observers, batches=count, first=first, collected=collected)
 
     def _feed(

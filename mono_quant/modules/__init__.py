@@ -8,7 +8,7 @@ from mono_quant.modules.fast_paths import leave_fast_paths
 from mono_quant.modules.handover import find_handovers, hand_over
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
-from mono_quant.modules.smoothed import QuantizedSmoothedLinear, SmoothedLinear
+from mono_quant.modules.smoothed import QuantizedSmoothedLinear, SmoothedByKernel, SmoothedLinear
 from mono_quant.modules.ties import share_tied
 from mono_quant.modules.to_float import to_float
 from mono_quant.modules.weight_only import WeightOnly, as_weight_only, name_clash, why_no_subclass
@@ -26,6 +26,7 @@ __all__ = [
     "QuantizedMultiheadAttention",
     "QuantizedSmoothedLinear",
     "Rows",
+    "SmoothedByKernel",
     "SmoothedLinear",
     "WeightOnly",
     "as_weight_only",

@@ -6,7 +6,7 @@ Where the norm before a layer is read by others too, its scale cannot take the f
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from torch.nn import functional
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.modules.base import as_float32
 from mono_quant.modules.linear import QuantizedLinear
+from mono_quant.modules.weight_only_linear import LinearByKernel
 
-__all__ = ["QuantizedSmoothedLinear", "SmoothedLinear"]
+__all__ = ["QuantizedSmoothedLinear", "SmoothedByKernel", "SmoothedLinear"]
 
 
 class SmoothedLinear(nn.Linear):
@@ -87,3 +88,27 @@ class QuantizedSmoothedLinear(QuantizedLinear):
     def extra_repr(self) -> str:
         """As `QuantizedLinear`."""
         return f"{super().extra_repr()}, smoothed"
+
+
+class SmoothedByKernel(LinearByKernel):
+    """`LinearByKernel` of ``x ∘ input_factor``: what is mixed into `SmoothedLinear`.
+
+    The factor, ``(in_features,)``, stays a parameter of the layer.
+    """
+
+    input_factor: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear's parameter
+        """``(..., in_features) → (..., out_features)``, dtype of the input."""
+        if input.shape[-1] != self.in_features:
+            raise RuntimeError(f"expected an input of shape (..., {self.in_features}), got {list(input.shape)}")
+        return super().forward(input * self.input_factor.to(input.dtype))
+
+    def to_float(self, made: dict[int, nn.Parameter]) -> nn.Linear:
+        """The plain ``nn.Linear`` of the same function: the factor goes back into the weight."""
+        smoothed = cast("SmoothedLinear", super().to_float(made))
+        layer = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        weight = smoothed.weight.detach()
+        layer.weight = nn.Parameter(weight * smoothed.input_factor.to(weight.dtype))
+        layer.bias = smoothed.bias
+        return layer.train(self.training)

@@ -35,6 +35,9 @@ class AlgorithmSuite(ABC):
     name: ClassVar[str]
     """The algorithm's registry name, which its rewrites and files carry."""
 
+    scheme: ClassVar[Any] = "int8-static"
+    """What the models are quantized by, as `Quantizer` takes it."""
+
     rounding: ClassVar[float] = 1e-5
     """How far the outputs of the rewritten float model may be from those of the model, as a part of the largest."""
 
@@ -81,11 +84,18 @@ class AlgorithmSuite(ABC):
             search = self._search(model, data)
             for rewrite in search.found:
                 rewritten = copy_with(model, dict(self._applied(rewrite, search.modules)))
-                for batch in data:
-                    expected, found = _run(model, batch), _run(rewritten, batch)
-                    error = float((expected.double() - found.double()).abs().max())
-                    allowed = self.rounding * float(expected.abs().max())
-                    assert error <= allowed, f"{rewrite.layers} of {name} rewritten, outputs differ by {error:.2g}"
+                error = self._error(model, rewritten, data)
+                assert error <= self.rounding, f"{rewrite.layers} of {name} rewritten, outputs are off by {error:.2g}"
+
+    def test_all_rewrites_together_keep_the_function(self) -> None:
+        for name, model, data in self._all():
+            search = self._search(model, data)
+            modules = dict(search.modules)
+            for rewrite in search.found:  # each gets what those before it have made of the layers that it shares
+                modules.update(self._applied(rewrite, modules))
+            changed = {layer: modules[layer] for rewrite in search.found for layer in rewrite.layers}
+            error = self._error(model, copy_with(model, changed), data)
+            assert error <= self.rounding, f"all rewrites of {name} done, outputs are off by {error:.2g}"
 
     def test_where_the_flow_is_not_known_nothing_is_found(self) -> None:
         for name, (model, data) in self.models().items():
@@ -124,6 +134,15 @@ class AlgorithmSuite(ABC):
         assert set(applied) <= set(rewrite.layers), "apply() gives modules that its rewrite does not name"
         return applied
 
+    def _error(self, model: nn.Module, rewritten: nn.Module, data: Sequence[Any]) -> float:
+        """How far outputs are from those of the model at most, as a part of the largest of a batch."""
+        errors = []
+        for batch in data:
+            expected, found = _run(model, batch), _run(rewritten, batch)
+            largest = float(expected.abs().max())
+            errors.append(float((expected.double() - found.double()).abs().max()) / (largest or 1.0))
+        return max(errors, default=0.0)
+
     def _search(self, model: nn.Module, data: Sequence[Any]) -> _Search:
         seen: list[_Search] = []
         make = self.make
@@ -146,8 +165,8 @@ class AlgorithmSuite(ABC):
 
     def _quantizer(self, factory: Any) -> Quantizer:  # noqa: ANN401
         return Quantizer(
-            algorithms=[self.name], plugins=[AlgorithmPlugin(self.name, factory)], autoload=False, show_progress=False,
-            validators=(),
+            self.scheme, algorithms=[self.name], plugins=[AlgorithmPlugin(self.name, factory)], autoload=False,
+            show_progress=False, validators=(),
         )  # fmt: skip
 
 

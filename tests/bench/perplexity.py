@@ -1,4 +1,4 @@
-"""What ``gptq`` gives back of what int4 weights cost a language model: ``python -m tests.bench.perplexity``.
+"""What algorithms give back of what int4 weights cost a language model: ``python -m tests.bench.perplexity``.
 
 SmolLM2-135M, its weights off the grid of its file; calibrated on the first half of the news items, scored on the
 second.
@@ -24,7 +24,9 @@ GROUPS = {"name": "int4-weight-only", "group_size": 128, "misfit": "pad"}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--group-size", type=int, default=GROUPS["group_size"])
-    parser.add_argument("--algorithms", nargs="+", default=["gptq"])
+    parser.add_argument(
+        "--algorithms", nargs="+", default=["gptq", "awq", "awq+gptq"], help="joined by + where several"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("error", QuantizationWarning)
     torch.manual_seed(0)
@@ -35,7 +37,7 @@ def main() -> int:
     gaps = {}
     for name in (None, *arguments.algorithms):
         begun = time.perf_counter()
-        quantizer = Quantizer(scheme, algorithms=[name] if name else [], validators=(), show_progress=False)
+        quantizer = Quantizer(scheme, algorithms=name.split("+") if name else [], validators=(), show_progress=False)
         result = quantizer.quantize(model, data)
         seconds = time.perf_counter() - begun
         figures = SMOLLM2.score(result.model, model)

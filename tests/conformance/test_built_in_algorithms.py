@@ -1,11 +1,12 @@
 """The same for algorithms."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mono_quant.core.awq import AWQ
 from mono_quant.core.batchnorm import BatchNormFold
 from mono_quant.core.bias import BiasCorrection
 from mono_quant.core.equalization import CrossLayerEqualization
@@ -91,6 +92,30 @@ class TestSmoothQuant(AlgorithmSuite):
     def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
         torch.manual_seed(0)
         return {"encoder": (Encoder().eval(), [torch.randn(6, 5, 8) for _ in range(3)])}
+
+    def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        return {"convolution": (ReadTwice().eval(), [torch.randn(3, 3, 4) for _ in range(2)]), **super().other_models()}
+
+
+class TestAWQ(AlgorithmSuite):
+    name = "awq"
+    scheme: ClassVar[Any] = {"name": "int4-weight-only", "group_size": 8, "misfit": "pad"}
+
+    def make(self) -> AWQ:
+        return AWQ()
+
+    def models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        layers = [nn.LayerNorm(8), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 16), nn.Linear(16, 6)]
+        chain = nn.Sequential(*layers).eval()
+        with torch.no_grad():
+            for layer in (chain[0], chain[1], chain[3]):
+                layer.weight[2] *= 50
+        return {
+            "encoder": (Encoder().eval(), [torch.randn(6, 5, 8) for _ in range(3)]),
+            "a chain": (chain, [torch.randn(16, 8) for _ in range(3)]),
+        }
 
     def other_models(self) -> Mapping[str, tuple[nn.Module, Sequence[Any]]]:
         torch.manual_seed(0)

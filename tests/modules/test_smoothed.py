@@ -130,3 +130,50 @@ def test_inputs_of_any_number_of_axes_are_taken(shape: tuple[int, ...]):
 def test_an_input_of_another_width_is_refused():
     with pytest.raises(RuntimeError, match=r"expected an input of shape \(\.\.\., 6\), got \[3, 5\]"):
         quantized().second(torch.randn(3, 5))
+
+
+def with_weights_alone() -> nn.Module:
+    scheme = {"name": "int4-weight-only", "group_size": 6}
+    model = (
+        Quantizer(scheme, algorithms=["awq"], show_progress=False, validators=()).quantize(Net().eval(), data()).model
+    )
+    assert hasattr(model.second, "input_factor")
+    return model
+
+
+@pytest.mark.parametrize("shape", [(7, 6), (0, 6), (6,), (2, 0, 6), (1, 1, 1, 6)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_where_the_weight_alone_is_quantized_the_input_is_multiplied_all_the_same(shape: tuple[int, ...], grad: bool):  # noqa: FBT001
+    second, x = with_weights_alone().second, torch.randn(shape)
+    expected = (x.double() * second.input_factor.double()) @ second.dequantized().double().T + second.bias.double()
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(second(x).double(), expected, rtol=1e-5, atol=1e-5)
+    assert grad or not x.numel() or second.kernels_in_use
+
+
+def test_with_weights_alone_a_file_a_copy_and_the_compiler_give_the_same(tmp_path: Path):
+    model, x = with_weights_alone(), data()[0]
+    scheme = {"name": "int4-weight-only", "group_size": 6}
+    result = Quantizer(scheme, algorithms=["awq"], show_progress=False, validators=()).quantize(Net().eval(), data())
+    result.save(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        expected = model(x)
+        assert torch.equal(Quantizer().load(tmp_path / "model.safetensors", Net)(x), expected)
+        assert torch.equal(copy.deepcopy(model)(x), expected)
+        torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected)
+        torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+
+
+def test_with_weights_alone_dequantized_it_is_a_plain_layer_of_the_same_function():
+    model = with_weights_alone()
+    restored = dequantize_model(model)
+    assert type(restored.second) is nn.Linear
+    assert set(restored.second.state_dict()) == {"weight", "bias"}
+    torch.testing.assert_close(restored(data()[0]), model(data()[0]), rtol=1e-5, atol=1e-4)
+
+
+def test_with_weights_alone_an_input_of_another_width_is_refused():
+    second = with_weights_alone().second
+    for width in (1, 5):
+        with pytest.raises(RuntimeError, match=rf"expected an input of shape \(\.\.\., 6\), got \[3, {width}\]"):
+            second(torch.randn(3, width))

@@ -1,6 +1,5 @@
 """The ``cross-layer-equalization`` algorithm: which layers form chains, and what is multiplied and divided in them."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -10,16 +9,15 @@ from torch import Tensor, nn
 from mono_quant.core.equalization.divisors import best_divisors
 from mono_quant.core.equalization.input_ranges import InputRanges
 from mono_quant.core.equalization.link import Link
-from mono_quant.core.granularity import PerChannel, PerGroup, PerTensor
+from mono_quant.core.granularity import PerTensor
 from mono_quant.core.scaling import channel_axis
-from mono_quant.core.schemes.layers import overridden
+from mono_quant.core.smoothing.scaled_layer import LAYERS, is_scaled_by_rows, may_scale_channels, scaled_channels
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
 __all__ = ["CrossLayerEqualization"]
 
 _NAME = "cross-layer-equalization"
-_KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BETWEEN = (nn.Identity, nn.PReLU)
 """Modules that a chain goes on through: what a BatchNorm was before it was folded, and a homogeneous one."""
 
@@ -37,7 +35,7 @@ class CrossLayerEqualization(Algorithm):
         """The channels of what is quantized."""
         del name
         axis = channel_axis(module)
-        is_known = plan is not None and set(plan.weights) == {"weight"} and type(module) in _KINDS
+        is_known = plan is not None and set(plan.weights) == {"weight"} and type(module) in LAYERS
         return InputRanges(axis) if is_known and axis is not None else None
 
     def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
@@ -59,7 +57,7 @@ class CrossLayerEqualization(Algorithm):
             return {}
         chain = rewrite.layers
         return {
-            name: _scaled(modules[name], rewrite.values.get(name), rewrite.values.get(after))
+            name: scaled_channels(modules[name], rewrite.values.get(name), rewrite.values.get(after))
             for name, after in zip(chain, (*chain[1:], ""), strict=True)
         }
 
@@ -103,39 +101,17 @@ class _Layers:
 
     def _may(self, name: str) -> bool:
         plan, module, seen = self._plans.get(name), self._modules[name], self._flow.statistic(name)
-        if plan is None or type(module) not in _KINDS or overridden(module, type(module)) or self._is_bound(name):
+        if plan is None or not may_scale_channels(module) or self._is_bound(name):
             return False
-        grain = plan.weights["weight"].granularity
-        is_by_rows = isinstance(grain, PerTensor) or (isinstance(grain, PerChannel | PerGroup) and grain.axis == 0)
-        is_stored = {"weight", "bias"} <= module._parameters.keys()  # noqa: SLF001 - what is computed is not in it
-        return is_by_rows and is_stored and isinstance(seen, InputRanges) and seen.is_usable
+        spec = plan.weights["weight"]
+        is_by_rows = isinstance(spec.granularity, PerTensor) or is_scaled_by_rows(spec)
+        return is_by_rows and isinstance(seen, InputRanges) and seen.is_usable
 
     def _is_bound(self, name: str) -> bool:
         """Whether a module's tensors or outputs are those of something else too, or hooks look at it."""
         module = self._modules[name]
         hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001 - torch has no public way to ask
         return name in self._bound or bool(hooks)
-
-
-def _scaled(layer: nn.Module, before: Tensor | None, after: Tensor | None) -> nn.Module:
-    """A layer whose input was divided by ``before``, ``(C,)``, and whose output is to be by ``after``, ``(R,)``."""
-    stored = cast("Tensor", layer.weight).detach()
-    weight, bias = stored.double(), cast("Tensor | None", layer.bias)
-    rows, columns = weight.shape[:2]
-    if before is not None:
-        groups = before.numel() // columns
-        factor = before.to(weight.device).double().reshape(groups, 1, columns).expand(-1, rows // groups, -1)
-        weight = weight * factor.reshape(rows, columns, *[1] * (weight.ndim - 2))
-    if after is not None:
-        divisor = after.to(weight.device).double()
-        weight = weight / divisor.reshape(-1, *[1] * (weight.ndim - 1))
-        bias = None if bias is None else (bias.detach().double() / divisor).to(bias.dtype)
-    scaled = copy.copy(layer)
-    scaled._parameters = {  # noqa: SLF001 - a shallow copy shares this table with the original until it gets its own
-        "weight": nn.Parameter(weight.to(stored.dtype), requires_grad=False),
-        "bias": None if bias is None else nn.Parameter(bias.detach(), requires_grad=False),
-    }
-    return scaled
 
 
 def _is_finite(layer: nn.Module) -> bool:

@@ -25,7 +25,17 @@ from mono_quant.core.schemes.layers import (
 )
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.errors import ConfigurationError, UnsupportedLayerError
-from mono_quant.modules import BagOfRows, LinearByKernel, Rows, WeightOnly, as_weight_only, name_clash, why_no_subclass
+from mono_quant.modules import (
+    BagOfRows,
+    LinearByKernel,
+    Rows,
+    SmoothedByKernel,
+    SmoothedLinear,
+    WeightOnly,
+    as_weight_only,
+    name_clash,
+    why_no_subclass,
+)
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Keep, LayerPlan
 from mono_quant.plugin_api.scheme import Scheme
@@ -50,6 +60,7 @@ _AXES = 2
 _NAMES = re.compile(r"weight|.*_weight|weight_(ih|hh|hr)(_l[0-9]+(_reverse)?)?")
 """What weights are called; not ``weight_scale``, or ``weight_v`` of a weight that is computed."""
 _BETTER: dict[type[nn.Module], type[WeightOnly]] = {
+    SmoothedLinear: SmoothedByKernel,
     nn.Linear: LinearByKernel,
     nn.Embedding: Rows,
     nn.EmbeddingBag: BagOfRows,

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from mono_quant.core.smoothing.inputs import Inputs
+
 __all__ = ["InputChannels"]
 
 
-class InputChannels:
+class InputChannels(Inputs):
     """Smallest and largest value and mean square of each channel, over all rows of all inputs: ``(..., K) → (K,)``."""
 
     def __init__(self) -> None:

@@ -1,5 +1,6 @@
 """Algorithms with one bug each."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,11 +17,11 @@ from mono_quant.testing.models import batches, small_net
 FINDS: dict[type[AlgorithmSuite], str] = {}
 
 
-def planted(test: str) -> Any:
+def planted(test: str, models: Any = lambda self: {"small-net": (small_net(), batches())}) -> Any:
     def wrap(algorithm: type[Algorithm]) -> type[Algorithm]:
         members = {
             "name": "bn-fold",
-            "models": lambda self: {"small-net": (small_net(), batches())},
+            "models": models,
             "make": lambda self: algorithm(),
             "__module__": __name__,
         }
@@ -80,3 +81,31 @@ class AppliesAtRandom(BatchNormFold):
         conv.bias = nn.Parameter(conv.bias + 1e-9 * torch.rand(1), requires_grad=False)
         conv.weight = nn.Parameter(conv.weight * (1 + 1e-7 * torch.randint(3, (1,))), requires_grad=False)
         return applied
+
+
+def three_layers(self: AlgorithmSuite) -> dict[str, Any]:
+    torch.manual_seed(0)
+    return {"three layers": (nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))).eval(), [torch.randn(5, 4)])}
+
+
+@planted("test_all_rewrites_together_keep_the_function", three_layers)
+class KeepsWholeLayersInTheRewrite(Algorithm):
+    def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
+        return [self._doubled(one, flow.only_consumer(one), modules) for one in modules if flow.only_consumer(one)]
+
+    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        applied = {name: copy.deepcopy(modules[name]) for name in rewrite.layers}
+        for name, tensor in rewrite.values.items():
+            layer, _, parameter = name.rpartition(".")
+            setattr(applied[layer], parameter, nn.Parameter(tensor, requires_grad=False))
+        return applied
+
+    def _doubled(self, one: str, other: str, modules: Mapping[str, nn.Module]) -> Rewrite:
+        first, second = modules[one], modules[other]
+        values = {
+            f"{one}.weight": first.weight * 2,
+            f"{one}.bias": first.bias * 2,
+            f"{other}.weight": second.weight / 2,
+        }
+        values = {name: tensor.detach() for name, tensor in values.items()}
+        return Rewrite(algorithm="bn-fold", layers=(one, other), removed={}, values=values)

@@ -212,3 +212,42 @@ def test_another_function_in_half_precision_is_refused_too():
     halves = [x.bfloat16() for x in rows()]
     with pytest.raises(PluginError, match="gives another output"):
         Quantizer(algorithms=["liar"], plugins=[LiarPlugin()]).quantize(net, halves)
+
+
+class Rectified(nn.Module):
+    """A layer that another alone reads, through a ReLU; two of its rows are large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(WIDTH, 24), nn.Linear(24, 8)
+        with torch.no_grad():
+            self.first.weight[[3, 8]] *= 60
+            self.last.weight[:, [3, 8]] /= 60
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu())
+
+
+def test_a_layer_before_takes_the_factor_as_a_norm_does():
+    net = Rectified().eval()
+    plain = Quantizer(algorithms=[], show_progress=False, validators=()).quantize(net, rows())
+    result = quantized(net)
+    assert ("first", "last") in layers(result)
+    assert not hasattr(result.model.last, "input_factor")
+    assert output_db(net, result) > output_db(net, plain) + 10
+
+
+def test_layers_whose_inputs_another_algorithm_has_changed_are_left():
+    net = Rectified().eval()
+    algorithms = ["cross-layer-equalization", "smoothquant"]
+    scheme = {"name": "int8-static"}
+    found = Quantizer(scheme, algorithms=algorithms, show_progress=False, validators=()).quantize(net, rows())
+    by = {rewrite.algorithm for rewrite in found.plan.rewrites if "last" in rewrite.layers}
+    assert len(by) == 1
+
+
+def test_named_twice_it_does_nothing_the_second_time():
+    net = outliers(PostNorm(nn.LayerNorm(WIDTH)))
+    twice = Quantizer(algorithms=["smoothquant"] * 2, show_progress=False, validators=()).quantize(net, rows())
+    assert layers(twice) == layers(quantized(net))

@@ -1,0 +1,125 @@
+"""Which linear layers read the same tensor, and what before them can take a factor of its channels."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import cast
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from mono_quant.core.plan import tied_layers
+from mono_quant.core.smoothing.inputs import Inputs
+from mono_quant.core.smoothing.scaled_layer import is_scaled_by_rows, may_scale_channels, scaled_channels
+from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale, scaled
+from mono_quant.plugin_api.algorithm import DataFlow
+from mono_quant.plugin_api.plan import LayerPlan, Plan
+
+__all__ = ["Places", "Reader", "multiplied"]
+
+_THROUGH = (nn.Identity, nn.PReLU)
+"""Modules with an output of their own that channels keep their factor through."""
+
+
+@attrs.frozen(eq=False)
+class Reader:
+    """A linear layer that reads the tensor for which a factor is wanted.
+
+    Args:
+        weight: float ``(R, K)``.
+        plan: how it is quantized.
+        inputs: what was seen of them.
+    """
+
+    weight: Tensor
+    plan: LayerPlan
+    inputs: Inputs
+
+
+def multiplied(module: nn.Module, factor: Tensor) -> nn.Module:
+    """A copy of what stands before, whose output is multiplied by ``factor``, ``(K,)``, channel by channel."""
+    if may_scale(module):
+        return scaled(module, factor)
+    return scaled_channels(module, after=factor.double().reciprocal())
+
+
+class Places:
+    """What is known of the layers whose inputs may get a factor.
+
+    Args:
+        modules: of the float model, by name.
+        plan: what will be quantized.
+        flow: what was watched, with `Inputs` of the layers and `SomeRows` of what may be a norm.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> None:
+        self._modules = modules
+        self._plans = plan.layers
+        self._flow = flow
+        self._tied = tied_layers(plan)
+        self._changed = {layer for rewrite in plan.rewrites if rewrite.values for layer in rewrite.layers}
+        self._used_twice = {entry.name for entry in plan.entries if entry.also}
+
+    def before(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each module that can take a factor, with all layers that read its output."""
+        for name, module in self._modules.items():
+            readers = self._readers(name)
+            if self._can_be(readers) and not self._are_bound(name, *readers):
+                width = self.reader(readers[0]).weight.shape[1]
+                alternating = torch.tensor([0.5, 2.0]).repeat(width)[:width]
+                if self.takes(name, module, alternating):
+                    yield name, readers
+
+    def takes(self, name: str, module: nn.Module, factor: Tensor) -> bool:
+        """Whether the output of a module that has a norm's parameters is multiplied with them; tried on some rows."""
+        rows = self._flow.statistic(name)
+        return not isinstance(rows, SomeRows) or rows.prove(module, factor)
+
+    def by_input(self, names: Collection[str]) -> list[tuple[str, ...]]:
+        """Those of the layers that can have a factor of their own, together where they were given the same.
+
+        One factor for all of them is as right as one for each, and a runtime can multiply once.
+        """
+        groups: dict[bytes, list[str]] = {}
+        for name in self._plans:
+            if name in names and self._can_be((name,)):
+                groups.setdefault(self.reader(name).inputs.fingerprint, []).append(name)
+        return [tuple(group) for group in groups.values()]
+
+    def reader(self, name: str) -> Reader:
+        """One of the layers."""
+        weight = cast("nn.Linear", self._modules[name]).weight.detach()
+        return Reader(weight, self._plans[name], cast("Inputs", self._flow.statistic(name)))
+
+    def _readers(self, name: str) -> tuple[str, ...]:
+        """All layers that read what a module gives; none where it cannot take a factor."""
+        if may_scale(self._modules[name]):
+            return self._flow.consumers(name) if isinstance(self._flow.statistic(name), SomeRows) else ()
+        if not self._may_scale_channels(name):
+            return ()
+        reader = self._flow.follower(name)
+        while reader is not None and type(self._modules[reader]) in _THROUGH and not self._are_bound(reader):
+            reader = self._flow.follower(reader)
+        return () if reader is None else (reader,)
+
+    def _may_scale_channels(self, name: str) -> bool:
+        plan = self._plans.get(name)
+        may = may_scale_channels(self._modules[name])
+        return may and (plan is None or is_scaled_by_rows(plan.weights["weight"]))
+
+    def _can_be(self, readers: Sequence[str]) -> bool:
+        """Whether a factor can be found for all of these; at least one."""
+        return bool(readers) and all(map(self._may_have_one, readers))
+
+    def _may_have_one(self, name: str) -> bool:
+        """Whether this is a layer whose inputs were seen, as it still gets them, and whose weight is its own."""
+        seen = self._flow.statistic(name)
+        is_seen = isinstance(seen, Inputs) and seen.is_usable and name not in self._changed
+        return is_seen and type(self._modules[name]) is nn.Linear and name in self._plans and name not in self._tied
+
+    def _are_bound(self, before: str, *readers: str) -> bool:
+        """Whether their tensors or calls are those of something else too, or hooks look at what passes between them."""
+        hooks = [
+            *self._modules[before]._forward_hooks,  # noqa: SLF001 - torch has no public way to ask
+            *(hook for name in (before, *readers) for hook in self._modules[name]._forward_pre_hooks),  # noqa: SLF001
+        ]
+        return bool(hooks) or not (self._tied | self._used_twice).isdisjoint((before, *readers))
