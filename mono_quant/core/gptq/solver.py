@@ -75,8 +75,8 @@ def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
 def _cholesky(hessian_KK: Tensor) -> Tensor | None:
     """The lower ``L`` of ``H = L Lᵀ``, the same bits on any number of threads; None when there is none.
 
-    LAPACK cuts a large matrix into other blocks on other numbers of threads, and one bit that differs makes other codes.
-    Here the blocks are fixed, and LAPACK is given the small ones on the diagonal:
+    On other numbers of threads LAPACK gives other last bits for a large matrix, and one of them is enough to make other
+    codes. Here the blocks are fixed, and LAPACK is given the small ones on the diagonal, where it uses one thread:
 
         L_bb = chol(H_bb)        L_rb = H_rb L_bb⁻ᵀ        H_rr ← H_rr - L_rb L_rbᵀ        for the rows r below b
     """
