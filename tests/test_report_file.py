@@ -109,7 +109,7 @@ def test_models_are_no_reports(tmp_path: Path, suffix: str):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ArtifactError, match="none.json cannot be read"):
+    with pytest.raises(ArtifactError, match=r"none\.json cannot be read"):
         read_report(tmp_path / "none.json")
 
 

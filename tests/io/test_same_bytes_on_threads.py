@@ -1,4 +1,4 @@
-"""The same inputs give the same files on one thread and on two, in other processes, whatever kernels were the fastest."""
+"""The same inputs give the same files on one thread and on two, in new processes, whatever kernels are fastest."""
 
 import os
 import subprocess
