@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mono_quant.io.files import save_model as save_model
     from mono_quant.io.validation import ValidationResult as ValidationResult
     from mono_quant.io.validation import validate_quantization as validate_quantization
+    from mono_quant.layer_report.record import LayerReport as LayerReport
     from mono_quant.plugin_api.markers import hookimpl as hookimpl
     from mono_quant.plugin_api.source import Batch as Batch
     from mono_quant.quantizer import Quantizer as Quantizer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Batch": "mono_quant.plugin_api.source",
+    "LayerReport": "mono_quant.layer_report.record",
     "MaxDrop": "mono_quant.targets.target",
     "MaxSize": "mono_quant.targets.target",
     "MinSQNR": "mono_quant.targets.target",
@@ -55,6 +57,7 @@ _HOMES = {
 
 __all__ = [
     "Batch",
+    "LayerReport",
     "MaxDrop",
     "MaxSize",
     "MinSQNR",

@@ -5,7 +5,9 @@ import math
 from collections import Counter
 from typing import Any
 
-__all__ = ["json_values"]
+import attrs
+
+__all__ = ["as_json", "json_values"]
 
 
 def json_values(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
@@ -19,6 +21,19 @@ def json_values(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
         RecursionError: when its values are nested too deep.
     """
     return json.loads(text, object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
+
+
+def as_json(value: Any) -> Any:  # noqa: ANN401 - anything to JSON values
+    """Records as objects, tuples as lists, numbers that JSON has not as text."""
+    if attrs.has(type(value)):
+        return {field.name: as_json(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, dict):
+        return {str(key): as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

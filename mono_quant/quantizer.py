@@ -29,6 +29,7 @@ from mono_quant.io.files import write
 from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
+from mono_quant.layer_report import measure_layers
 from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import hand_over, leave_fast_paths, share_tied
 from mono_quant.observing import Statistics, new_observers, observed, recall
@@ -314,6 +315,15 @@ class Quantizer:
             timed = measure_latency(model, copied, run.first)
         versions = self.components.versions
         info = make_info(run, config, layers=layers, validation=validation, latency_ms=timed, versions=versions)
+        reports = measure_layers(
+            model,
+            None if validation is None else copied,
+            run,
+            components=self.components,
+            config=config,
+            info=info,
+            validation=validation,
+        )
         if inplace or copied is None:
             copied = hand_over(leave_fast_paths(put_in_place(model, layers), closed), run.plan.layers)
         self._sign(copied, run, validation, config)
@@ -326,6 +336,7 @@ class Quantizer:
             format_for=self.components.format_for,
             compile_by=self.compile,
             observed=observed(self.components, model, run),
+            layers=reports,
         )
 
     def _calibrate(

@@ -1,11 +1,12 @@
 """A run in at most ten lines, for people."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mono_quant._size import size_text
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.validation import ValidationResult
+from mono_quant.layer_report import LayerReport, worst_layer
 from mono_quant.plugin_api.plan import Plan
 
 __all__ = ["make_report"]
@@ -13,13 +14,21 @@ __all__ = ["make_report"]
 _LINES = 10
 
 
-def make_report(plan: Plan, info: QuantizationInfo, validation: ValidationResult | None) -> str:
-    """What was quantized, what not and why, how accurate, how large, how fast and with which kernel."""
+def make_report(
+    plan: Plan, info: QuantizationInfo, validation: ValidationResult | None, layers: Sequence[LayerReport] = ()
+) -> str:
+    """What was quantized, what not and why, how accurate, how large, how fast and with which kernel.
+
+    Where there is room, what could help the worst layer.
+    """
     lines = [*_layers(plan), *_accuracy(validation), *_size(info), *_speed(info), *_checks(validation)]
     room = _LINES - len(lines)
     shown = [f"warning    {text}" for text in info.warnings]
     if len(shown) > room:
         shown = [*shown[: room - 1], f"warning    and {len(shown) - room + 1} more in info.warnings"]
+    worst = worst_layer(layers)
+    if worst is not None and len(shown) < room:
+        shown.append(f"hint       {worst.name or '(model)'}: {worst.hint}")
     return "\n".join(" ".join(line.splitlines()) for line in [*lines, *shown])
 
 

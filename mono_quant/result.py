@@ -13,11 +13,13 @@ from mono_quant.info import QuantizationInfo
 from mono_quant.io.files import write
 from mono_quant.io.statistics import LayerStatistics
 from mono_quant.io.validation import ValidationResult
+from mono_quant.layer_report import LayerReport, layer_table
 from mono_quant.plugin_api.format import Format
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Plan
 from mono_quant.plugin_api.source import Batch
 from mono_quant.report import make_report
+from mono_quant.report_file import write_report
 from mono_quant.runtimes import CompiledModel
 from mono_quant.targets.record import Found
 
@@ -38,6 +40,7 @@ class QuantizationResult:
         compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
         observed: layer → the observer of its input, and how it was asked for.
         found: how the quantizer's target was reached; None where it had none.
+        layers: each quantized layer in figures, in the order of the model.
     """
 
     model: nn.Module
@@ -49,6 +52,7 @@ class QuantizationResult:
     compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
     observed: Mapping[str, tuple[Observer, Component]] = attrs.field(factory=dict, repr=False)
     found: Found | None = None
+    layers: tuple[LayerReport, ...] = attrs.field(default=(), repr=False)
 
     def save(self, path: str | Path) -> None:
         """Write the quantized model with its manifest; the suffix chooses the format.
@@ -92,6 +96,18 @@ class QuantizationResult:
 
     def report(self) -> str:
         """At most ten lines for people: what was quantized, what not and why, how accurate, how large, how fast."""
-        return make_report(self.plan, self.info, self.validation)
+        return make_report(self.plan, self.info, self.validation, self.layers)
+
+    def layer_table(self) -> str:
+        """A line for each quantized layer: how accurate its weights and output, how its input lies in its range."""
+        return layer_table(self.layers)
+
+    def save_report(self, path: str | Path) -> None:
+        """Write all figures as JSON; ``monoquant compare`` compares two of these files.
+
+        Raises:
+            ArtifactError: when it cannot be written.
+        """
+        write_report(path, self.info, self.validation, self.layers, self.found)
 
     __str__ = report

@@ -68,7 +68,10 @@ def make_info(
 def make_manifest(
     run: Run, config: QuantizationConfig, *, validation: ValidationResult | None, versions: dict[str, str]
 ) -> Manifest:
-    """The manifest; the arguments are those of `make_info`."""
+    """The manifest; the arguments are those of `make_info`.
+
+    The SQNR of the output is left out: it depends on the kernels, which are chosen by time.
+    """
     figures = validation or ValidationResult()
     return Manifest(
         config=config,
@@ -81,7 +84,7 @@ def make_manifest(
             "original_size_mb": figures.original_size_mb,
             "quantized_size_mb": figures.quantized_size_mb,
             "compression_ratio": figures.compression_ratio,
-            "sqnr_db": _settled(figures.sqnr_db),
+            "sqnr_db": _settled(figures.weight_sqnr_db),
         },
         layer_sqnr_db={name: _settled(value) for name, value in figures.layer_sqnr_db.items()},
         calibration=None
@@ -109,5 +112,5 @@ def measure_latency(
 
 
 def _settled(figure: float | None) -> float | None:
-    """SQNR for the file: without the digits in which right kernels differ, and None where JSON has no number for it."""
+    """SQNR of weights for the file: without digits that nobody needs, and None where JSON has no number for it."""
     return None if figure is None or not math.isfinite(figure) else round(figure, 1)

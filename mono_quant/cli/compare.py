@@ -1,4 +1,7 @@
-"""``monoquant compare``: two files, float or quantized, layer by layer: dtypes, bytes, and SQNR of the weights."""
+"""``monoquant compare``: two files, float or quantized, layer by layer: dtypes, bytes, and SQNR of the weights.
+
+Or two reports that ``monoquant quantize --report`` wrote: what got better or worse, and what was chosen otherwise.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -7,7 +10,9 @@ from typing import Any
 
 from mono_quant.cli.inputs import add_plugin_argument
 from mono_quant.cli.output import Console, columns
+from mono_quant.cli.report_text import report_text
 from mono_quant.compare import Comparison, Stored, compare_files
+from mono_quant.compare_reports import compare_reports
 
 __all__ = ["add_to"]
 
@@ -17,8 +22,8 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "compare", help="compare two files, layer by layer", description=__doc__
     )
-    parser.add_argument("first", help="the file that the second is measured against, usually the float one")
-    parser.add_argument("second", help="the other file, usually the quantized one")
+    parser.add_argument("first", help="what the second is measured against, usually the float file; or a report")
+    parser.add_argument("second", help="the other file, usually the quantized one; or the other report")
     add_plugin_argument(parser)
     parser.set_defaults(run=_run)
     return parser
@@ -26,6 +31,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     paths = (arguments.first, arguments.second)
+    reports = compare_reports(*paths)
+    if reports is not None:
+        console.show({"reports": list(paths), "comparison": reports}, report_text(reports))
+        return
     found = compare_files(*paths, plugins=arguments.plugin)
     files = [{"path": path, "bytes": Path(path).stat().st_size} for path in paths]
     console.show({"files": files, "comparison": found}, columns(_rows(found), right=[2, 4, 5]))

@@ -71,7 +71,7 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def refuse_overwriting(output: str, *inputs: str | None) -> None:
+def refuse_overwriting(output: str, *inputs: str | None, option: str = "--output") -> None:
     """Refuse an output that is one of the inputs, by whatever link.
 
     Raises:
@@ -79,7 +79,7 @@ def refuse_overwriting(output: str, *inputs: str | None) -> None:
     """
     for one in inputs:
         if one is not None and Path(one).exists() and Path(output).exists() and Path(output).samefile(one):
-            raise ConfigurationError(f"--output {output} would overwrite the input {one}: choose another file")
+            raise ConfigurationError(f"{option} {output} would overwrite the input {one}: choose another file")
 
 
 def _import_named(where: str) -> Any:  # noqa: ANN401 - an nn.Module or a callable

@@ -2,12 +2,13 @@
 
 import argparse
 import json
-import math
 import os
-from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 import attrs
+
+from mono_quant._columns import columns
+from mono_quant._json import as_json
 
 __all__ = ["Console", "as_json", "columns", "complete"]
 
@@ -54,39 +55,3 @@ def complete(parser: argparse.ArgumentParser, **default: object) -> None:
     options: dict[str, Any] = {"action": "store_true", **default}
     form.add_argument("--json", help="print the result as JSON", **options)
     form.add_argument("--quiet", help="print nothing but errors; no warnings, no progress bars", **options)
-
-
-def as_json(value: Any) -> Any:  # noqa: ANN401 - anything to JSON values
-    """Records as objects, tuples as lists, numbers that JSON has not as text."""
-    if attrs.has(type(value)):
-        return {field.name: as_json(getattr(value, field.name)) for field in attrs.fields(type(value))}
-    if isinstance(value, dict):
-        return {str(key): as_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def columns(rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    """Rows of cells as a table.
-
-    >>> print(columns([("layer", "bytes"), ("up", "16")], right=[1]))
-    layer  bytes
-    up        16
-
-    Args:
-        rows: of the same number of cells.
-        right: the columns whose cells end at one line; the others begin at one.
-    """
-    rows, right = list(rows), set(right)
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)

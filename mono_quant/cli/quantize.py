@@ -20,6 +20,7 @@ from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.cli.target import add_target_arguments, target_of
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.quantizer import Quantizer
+from mono_quant.report_file import report_values
 
 __all__ = ["add_to"]
 
@@ -33,6 +34,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
         "--batch-size", type=at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pth")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write all figures, layer by layer, as JSON: compare takes two"
+    )
+    parser.add_argument("--layers", action="store_true", help="print a line for each quantized layer, with a hint")
     add_quantizer_arguments(parser)
     add_target_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
@@ -45,8 +50,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     quantizer = quantizer_of(arguments, show_progress=False if is_silent else None, target=target_of(arguments))
     quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
-    if not Path(arguments.output).absolute().parent.is_dir():
-        raise ArtifactError(f"{arguments.output} cannot be written: its folder does not exist")
+    if arguments.report is not None:
+        refuse_overwriting(arguments.report, arguments.weights, arguments.data, option="--report")
+        if Path(arguments.report).absolute() == Path(arguments.output).absolute():
+            raise ConfigurationError("--report and --output name the same file: choose another one")
+    for output in filter(None, (arguments.output, arguments.report)):
+        if not Path(output).absolute().parent.is_dir():
+            raise ArtifactError(f"{output} cannot be written: its folder does not exist")
     if arguments.model is None and arguments.weights is not None:
         _quantize_weights(arguments, quantizer, console)
         return
@@ -54,17 +64,24 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     data = None if arguments.data is None else data_of(arguments.data, arguments.batch_size)
     result = quantizer.quantize(model, data)
     result.save(arguments.output)
+    if arguments.report is not None:
+        result.save_report(arguments.report)
     found = "" if result.found is None else f"{result.found}\n"
+    layers = f"\n\n{result.layer_table()}" if arguments.layers else ""
     console.show(
-        {"output": arguments.output, "info": result.info, "validation": result.validation, "target": result.found},
-        f"{found}{result}\nwritten    {arguments.output}",
+        {"output": arguments.output, **report_values(result.info, result.validation, result.layers, result.found)},
+        f"{found}{result}\nwritten    {arguments.output}{layers}",
     )
 
 
 def _quantize_weights(arguments: argparse.Namespace, quantizer: Quantizer, console: Console) -> None:
     """Without a model: tensors are quantized by their names and shapes."""
-    if arguments.data is not None or quantizer.target is not None:
-        what = "--data is given to a model" if arguments.data is not None else "a target is measured on a model"
+    needs_model = {
+        "--data is given to a model": arguments.data is not None,
+        "a target is measured on a model": quantizer.target is not None,
+        "--report and --layers tell of the layers of a model": arguments.report is not None or arguments.layers,
+    }
+    if what := next((what for what, is_asked in needs_model.items() if is_asked), ""):
         raise ConfigurationError(f"{what}: say which with --model")
     checkpoint = quantizer.quantize_checkpoint(arguments.weights)
     checkpoint.save(arguments.output)

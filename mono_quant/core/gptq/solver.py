@@ -24,6 +24,8 @@ from mono_quant.core.gptq.grid import Grid
 
 __all__ = ["factor_of_inverse", "row_errors", "solve"]
 
+_CHOLESKY_BLOCK = 64
+
 
 def solve(
     weight_RK: Tensor, hessian_KK: Tensor, grid: Grid, *, damping: float = 0.01, block_size: int = 128
@@ -62,10 +64,33 @@ def solve(
 
 def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
     """The upper triangular ``U``, ``(K, K)``, of ``H⁻¹ = Uᵀ U``; None when ``H`` is not positive definite."""
-    lower, failure = torch.linalg.cholesky_ex(hessian_KK.flip(0, 1))
+    lower = _cholesky(hessian_KK.flip(0, 1))
+    if lower is None:
+        return None
     identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
     upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
-    return upper if not int(failure) and bool(torch.isfinite(upper).all()) else None
+    return upper if bool(torch.isfinite(upper).all()) else None
+
+
+def _cholesky(hessian_KK: Tensor) -> Tensor | None:
+    """The lower ``L`` of ``H = L Lᵀ``, the same bits on any number of threads; None when there is none.
+
+    On other numbers of threads LAPACK gives other last bits for a large matrix, and one of them is enough to make other
+    codes. Here the blocks are fixed, and LAPACK is given the small ones on the diagonal, where it uses one thread:
+
+        L_bb = chol(H_bb)        L_rb = H_rb L_bb⁻ᵀ        H_rr ← H_rr - L_rb L_rbᵀ        for the rows r below b
+    """
+    lower_KK = hessian_KK.tril()
+    for start in range(0, len(lower_KK), _CHOLESKY_BLOCK):
+        block, below = slice(start, start + _CHOLESKY_BLOCK), slice(start + _CHOLESKY_BLOCK, None)
+        lower_BB, failure = torch.linalg.cholesky_ex(lower_KK[block, block])
+        if int(failure):
+            return None
+        lower_KK[block, block] = lower_BB
+        left_RB = torch.linalg.solve_triangular(lower_BB.mT, lower_KK[below, block], upper=True, left=False)
+        lower_KK[below, block] = left_RB
+        lower_KK[below, below].addmm_(left_RB, left_RB.T, alpha=-1)
+    return lower_KK.tril_()
 
 
 def row_errors(change_RK: Tensor, hessian_KK: Tensor) -> Tensor:
