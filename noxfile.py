@@ -200,7 +200,7 @@ def bench_limits(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench_quantization(session: nox.Session) -> None:
     """The page docs/reference/quantization-speed.md: each step of quantizing against the same bytes copied."""
-    install(session, "-e", ".[testing]")
+    install_real_models(session)
     session.run("python", "-m", "tests.bench.quantization", *session.posargs)
 
 

@@ -1,7 +1,6 @@
 """Running batches through a model while observers watch its layers."""
 
 import inspect
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -9,17 +8,16 @@ from traceback import walk_tb
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import BaseTorchFunctionMode
+from torch import nn
 
-from mono_quant.calibration.collecting import Collector, first_input
+from mono_quant.calibration.collecting import Collector
 from mono_quant.calibration.data import count_batches, describe, iterate_batches
+from mono_quant.calibration.observing import Running, observing
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
 from mono_quant.core.originals import Writes
 from mono_quant.core.tensors import is_plain, iter_tensors, versions
-from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError, PluginError
-from mono_quant.modules import SmoothedLinear
+from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.source import Batch
 
@@ -111,18 +109,18 @@ def feed(
     first: Batch | None = None
     count = 0
     has_rows = False
-    position = _Position()
-    with evaluating(model), restoring(model) as state, _observing(model, observers, position, collectors):
+    running = Running()
+    with evaluating(model), restoring(model) as state, observing(model, observers, running, collectors):
         # To see each write is costly: it is done for the first batch. Counters that begin later are saved without.
         for buffer in model.buffers():
             if buffer.nbytes <= _SMALL_BUFFER:
                 state.originals.save(buffer)
         for batch in with_progress(limited, total=None if length is None else expected, label="calibrating", show=show):
-            position.batch = count
             if first is None:
                 first = batch.clone()  # before the model, or a generator that uses one tensor again, writes into it
             with ExitStack() as stack:
                 stack.enter_context(_given_back(batch))
+                stack.enter_context(running.batch_number(count))
                 if watch is not None:
                     stack.enter_context(watch.batch())
                 if count == 0:
@@ -228,70 +226,6 @@ def _signature(model: nn.Module) -> str:
         return str(inspect.signature(model.forward))
     except (TypeError, ValueError):  # a forward written in C or replaced by a callable without one
         return "(...)"
-
-
-class _Position:
-    """Which batch is running, for messages."""
-
-    batch = 0
-
-
-@contextmanager
-def _observing(
-    model: nn.Module, observers: Mapping[str, Observer], position: _Position, collectors: Iterable[Collector]
-) -> Iterator[None]:
-    """Each observer sees its module's first input while this lasts, and so do the collectors."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    unknown = sorted(set(observers) - set(modules))
-    if unknown:
-        raise ConfigurationError(
-            f"observers are given for {unknown}, which the model has not; it has {sorted(modules)}"
-        )
-    with ExitStack() as stack:
-        if any(isinstance(module, nn.TransformerEncoder) for module in modules.values()):
-            # In any such mode torch leaves its fast paths, on which the layers would be given nested tensors.
-            stack.enter_context(BaseTorchFunctionMode())
-        for name, observer in observers.items():
-            handle = modules[name].register_forward_pre_hook(_hook(name, observer, position), with_kwargs=True)
-            stack.callback(handle.remove)
-        for collector in collectors:
-            stack.enter_context(collector.collecting(model))
-        yield
-
-
-def _hook(name: str, observer: Observer, position: _Position) -> Any:  # noqa: ANN401 - torch's hook type
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = first_input(args, kwargs)
-        if not isinstance(x, Tensor):
-            message = (
-                f"layer {name or '(model)'!r} got {describe(x)} as its input in batch {position.batch}, not a tensor"
-            )
-            raise CalibrationError(message)
-        if not observer.shows_non_finite and x.numel():
-            _refuse_non_finite(torch.aminmax(x.detach()), name, position)
-        before = versions([x])
-        try:
-            observer.forward(module.quantized_input(x) if isinstance(module, SmoothedLinear) else x)
-        except Exception as error:  # an observer of somebody else's can raise anything
-            raise PluginError(
-                f"calibration batch {position.batch}: observer {type(observer).__name__} of layer "
-                f"{name or '(model)'!r} raised {type(error).__name__}: {error}"
-            ) from error
-        if versions([x]) != before:
-            raise PluginError(f"observer {type(observer).__name__} of layer {name!r} wrote into the layer's input")
-        if observer.shows_non_finite and (ends := observer.range()) is not None:
-            _refuse_non_finite(ends, name, position)
-
-    return hook
-
-
-def _refuse_non_finite(ends: tuple[Tensor, Tensor], name: str, position: _Position) -> None:
-    low, high = float(ends[0].min()), float(ends[1].max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise CalibrationError(
-            f"the input of layer {name or '(model)'!r} is not finite in calibration batch {position.batch} "
-            f"(it spans {low} to {high}): check the model and the data before quantizing"
-        )
 
 
 def _auto_detect_progress_threshold(num_samples: int) -> bool:

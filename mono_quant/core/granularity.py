@@ -62,8 +62,11 @@ class PerTensor:
         """``(N, ...) → (N, 1, elements)``; the order of the elements is that of memory."""
         if x.ndim < 2:  # noqa: PLR2004 - a vector or a number is one observation
             return x.reshape(1, 1, -1)
+        elements = x.numel() // max(x.shape[0], 1)
+        if x.is_contiguous():  # as nearly every activation is: sorting its axes takes longer than finding its ends
+            return x.reshape(x.shape[0], 1, elements)
         by_stride = sorted(range(1, x.ndim), key=x.stride, reverse=True)
-        return x.permute(0, *by_stride).reshape(x.shape[0], 1, x[0].numel() if x.shape[0] else 0)
+        return x.permute(0, *by_stride).reshape(x.shape[0], 1, elements)
 
     def unview(self, per_group: Tensor) -> Tensor:
         """``(1,) → ()``."""

@@ -1,10 +1,12 @@
 """How fast weights are quantized, packed, saved and loaded, against what the machine can do with the same bytes.
 
-``nox -s bench_quantization`` writes docs/reference/quantization-speed.md; some minutes, on a quiet machine.
+``nox -s bench_quantization`` writes docs/reference/quantization-speed.md; some minutes, on a quiet machine. With
+``-- --only Calibration`` it measures one section, and keeps the others as they are.
 """
 
 import argparse
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from mono_quant.kernels.fbgemm import FbgemmKernel
 from mono_quant.kernels.onednn import OnednnKernel
 from mono_quant.plugin_api import QuantizedOp
 
-from . import discovery, imports
+from . import calibration_speed, discovery, imports
 from .peers.machine import cpu
 from .peers.timing import in_turn
 from .tables import table
@@ -189,28 +191,62 @@ def _further_quantizer(count: int = 20) -> float:
     return sorted(times[1:])[count // 2]
 
 
-def _lines() -> Iterator[str]:
-    head = ("step", "ms", "GB/s", "times the bound", "bound")
-    yield _INTRODUCTION.format(cpu=cpu(), torch=torch.__version__, threads=torch.get_num_threads())
-    for shape in SHAPES:
-        title = " x ".join(map(str, shape))
-        yield from (f"## A weight of {title}", "", *table(head, [*_rows(weights(shape))]), "")
-    yield from ("## Packing", "", *table(head, [*_rows(packing())]), "")
-    yield from ("## Kernels", "", "Packed by torch's own operators.", "", *table(head, [*_rows(kernel_packing())]), "")
+def _weights(shape: tuple[int, ...]) -> Iterator[str]:
+    yield from table(_HEAD, [*_rows(weights(shape))])
+
+
+def _packing() -> Iterator[str]:
+    yield from table(_HEAD, [*_rows(packing())])
+
+
+def _kernels() -> Iterator[str]:
+    yield from ("Packed by torch's own operators.", "", *table(_HEAD, [*_rows(kernel_packing())]))
+
+
+def _files() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
-        yield from ("## Files", "", *table(head, [*_rows(files(Path(folder)))]), "")
-    yield from ("## A model of 40 layers", "", "`Linear(1024, 1024)`, without data; milliseconds.", "")
+        yield from table(_HEAD, [*_rows(files(Path(folder)))])
+
+
+def _models() -> Iterator[str]:
+    yield from ("`Linear(1024, 1024)`, without data; milliseconds.", "")
     names = ("scheme", "all checks", "none", "sqnr alone", "size alone", "weight-range alone", "load-run alone")
-    yield from (*table(names, [*models()]), "")
+    yield from table(names, [*models()])
+
+
+def _start() -> Iterator[str]:
     started, found = imports.main(), discovery.main()
-    yield from (
-        "## Import and discovery", "",
-        (
-            f"`import mono_quant` adds {started['import_ms']:.1f} ms to `import torch`. The first `Quantizer()` of a "
-            f"process takes {found['0']:.0f} ms once it is imported, with 100 third-party plugins {found['100']:.0f} "
-            f"ms; each further one {_further_quantizer():.1f} ms."
-        ),
-    )  # fmt: skip
+    yield (
+        f"`import mono_quant` adds {started['import_ms']:.1f} ms to `import torch`. The first `Quantizer()` of a "
+        f"process takes {found['0']:.0f} ms once it is imported, with 100 third-party plugins {found['100']:.0f} "
+        f"ms; each further one {_further_quantizer():.1f} ms."
+    )
+
+
+_HEAD = ("step", "ms", "GB/s", "times the bound", "bound")
+SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
+    **{f"A weight of {' x '.join(map(str, shape))}": partial(_weights, shape) for shape in SHAPES},
+    "Packing": _packing,
+    "Kernels": _kernels,
+    "Files": _files,
+    "Calibration": calibration_speed.lines,
+    "A model of 40 layers": _models,
+    "Import and discovery": _start,
+}
+"""Title → its lines."""
+
+
+def _page(kept: str, only: str | None) -> Iterator[str]:
+    """The page; with ``only``, all but that section as it was."""
+    introduction, *sections = re.split(r"^## ", kept, flags=re.MULTILINE)
+    before = {section.partition("\n")[0]: section.partition("\n")[2].strip() for section in sections}
+    machine = _INTRODUCTION.format(cpu=cpu(), torch=torch.__version__, threads=torch.get_num_threads())
+    yield (introduction if only else machine).strip()
+    for title, lines in SECTIONS.items():
+        if only in (None, title):
+            yield f"## {title}\n\n" + "\n".join(lines())
+        elif title in before:
+            yield f"## {title}\n\n{before[title]}"
 
 
 def main() -> None:
@@ -218,9 +254,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=PAGE)
+    parser.add_argument("--only", choices=SECTIONS, help="measure this section alone and keep the others of the page")
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
-    told.output.write_text("\n".join(_lines()) + "\n", encoding="utf-8")
+    kept = told.output.read_text(encoding="utf-8") if told.only else ""
+    told.output.write_text("\n\n".join(_page(kept, told.only)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,21 @@ def test_each_group_has_bins_of_its_own(drawn: list[tuple[float, float]]):
         assert found == slow_counts([pair[channel] for pair in drawn], 16)
 
 
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("count", [2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18 + 5])
+def test_data_of_any_size_is_counted_to_the_last_value(count: int, *, rectified: bool):
+    x = torch.randn(count, generator=torch.Generator().manual_seed(count))
+    x[::7] = -0.0
+    x = x.relu() if rectified else x
+    exponent = next(e for e in range(-20, 20) if float(x.abs().max()) <= 2047 * 2.0**e)
+    bins = (x.double().abs() / 2.0**exponent).ceil() * x.double().sign()
+    found, times = bins.unique(return_counts=True)
+    expected = dict(zip(found.long().tolist(), times.tolist(), strict=True))
+    assert counts(seen(HistogramObserver(), x)) == expected
+    halves = seen(HistogramObserver(), x[: count // 3], x[count // 3 :].view(1, -1))
+    assert counts(halves) == expected
+
+
 def test_zeros_of_either_sign_are_counted_in_the_middle():
     assert counts(seen(HistogramObserver(), torch.tensor([0.0, -0.0, 1.0, -1e-40]))) == {0: 2, -1: 1, 1024: 1}
 

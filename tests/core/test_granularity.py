@@ -20,6 +20,13 @@ def test_per_tensor_shows_observations_of_one_group(shape: tuple[int, ...], view
     assert PerTensor().view(numbered(*shape)).shape == view
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 4), (0, 2, 3)])
+def test_per_tensor_shows_what_is_empty_as_empty_observations(shape: tuple[int, ...]):
+    for x in (torch.empty(shape), torch.empty(shape[::-1]).permute(*range(len(shape) - 1, -1, -1))):
+        shown = PerTensor().view(x)
+        assert shown.shape == (shape[0], 1, 0 if not shape[0] else torch.Size(shape[1:]).numel())
+
+
 def test_per_tensor_keeps_the_elements_of_each_observation_together():
     x = numbered(3, 4, 5)
     shown = PerTensor().view(x)

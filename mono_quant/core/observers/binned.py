@@ -74,8 +74,9 @@ class BinnedObserver(Observer):
         low, high = ends_of(x)
         self._widen(low, high)
         counts, _, _ = self._kept
+        lowest = 0 if self._has_negative else self.bins - 1
         for piece in pieces(x, least=2 * counts.shape[1]):
-            counts += self._counted(piece)
+            counts[:, lowest:] += self._counted(piece, lowest)
 
     def range(self) -> tuple[Tensor, Tensor] | None:
         """``(min, max)``, each ``(groups,)``, float32, within the data; None when nothing was observed."""
@@ -150,7 +151,7 @@ class BinnedObserver(Observer):
             self._keep(torch.zeros(len(low), 2 * self.bins - 1, dtype=torch.int64), low, high)
             return
         counts, least, most = self._seen
-        if bool((low >= least).all()) and bool((high <= most).all()):
+        if bool(((low >= least) & (high <= most)).all()):
             return
         before = self._exponent
         self._keep(counts, torch.minimum(least, low), torch.maximum(most, high))
@@ -158,12 +159,15 @@ class BinnedObserver(Observer):
         if bool(doublings.any()):
             self._seen = (_coarsened(counts, doublings), *self._kept[1:])
 
-    def _counted(self, x: Tensor) -> Tensor:
-        """``(groups, n) → (groups, 2 · bins - 1)``."""
-        groups, places = self._kept[0].shape
+    def _counted(self, x: Tensor, lowest: int) -> Tensor:
+        """``(groups, n) → (groups, P)``, the counts from place ``lowest`` on: the first, or that of the zeros."""
+        groups, places = len(x), self._kept[0].shape[1] - lowest
         x = x.to(self._inverse.dtype)
-        bin_ = x.abs().mul_(self._inverse).ceil_().copysign_(x) if self._has_negative else x.mul(self._inverse).ceil_()
-        place = bin_.add_(self.bins - 1).to(torch.int32 if groups * places < 2**31 else torch.int64)
+        if lowest:
+            bin_ = x.mul(self._inverse).ceil_()
+        else:
+            bin_ = x.abs().mul_(self._inverse).ceil_().copysign_(x).add_(self.bins - 1)
+        place = bin_.to(torch.int32 if groups * places < 2**31 else torch.int64)
         if groups > 1:
             place += torch.arange(0, groups * places, places, dtype=place.dtype)[:, None]
         return place.flatten().bincount(minlength=groups * places).view(groups, places)

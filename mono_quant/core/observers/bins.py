@@ -1,5 +1,7 @@
 """The bins of one group that hold some data, and the error of quantizing what is in them."""
 
+from functools import cache
+
 import attrs
 import torch
 from torch import Tensor
@@ -39,10 +41,14 @@ def candidates(bins: Bins) -> Tensor:
     ``(K,)`` int64. The best of them is within 1.1 % of the best bin. There the error is level: what is lost is in its
     fourth digit.
     """
-    count = bins.zero
+    return torch.tensor(_distances(bins.zero))
+
+
+@cache
+def _distances(count: int) -> tuple[int, ...]:
     steps = range(_STEPS_AN_OCTAVE * count.bit_length())
     distances = {min(round(2 ** (step / _STEPS_AN_OCTAVE)), count) for step in steps}
-    return torch.tensor(sorted(distances | {count}, reverse=True))
+    return tuple(sorted(distances | {count}, reverse=True))
 
 
 def mean_errors(bins: Bins, scale: Tensor, zero_point: Tensor, qtype: QType, *, norm: float) -> Tensor:
