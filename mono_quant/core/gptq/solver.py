@@ -20,9 +20,9 @@ Shape suffixes: R rows (outputs), K columns (inputs), B columns of a block.
 import torch
 from torch import Tensor
 
-from mono_quant.core.gptq.grid import Grid
+from mono_quant.core.rounding.grid import Grid
 
-__all__ = ["factor_of_inverse", "row_errors", "solve"]
+__all__ = ["factor_of_inverse", "solve"]
 
 
 def solve(
@@ -66,8 +66,3 @@ def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
     identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
     upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
     return upper if not int(failure) and bool(torch.isfinite(upper).all()) else None
-
-
-def row_errors(change_RK: Tensor, hessian_KK: Tensor) -> Tensor:
-    """``d H dᵀ`` of each row ``d``: twice the squared error of that output, ``(R,)``."""
-    return (change_RK @ hessian_KK).mul_(change_RK).sum(dim=1)
