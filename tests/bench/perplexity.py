@@ -1,4 +1,4 @@
-"""What ``gptq`` gives back of what int4 weights cost a language model: ``python -m tests.bench.perplexity``.
+"""What algorithms give back of what int4 weights cost a language model: ``python -m tests.bench.perplexity``.
 
 SmolLM2-135M, its weights off the grid of its file; calibrated on the first half of the news items, scored on the
 second.

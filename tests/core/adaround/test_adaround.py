@@ -29,8 +29,8 @@ def test_codes_are_those_of_the_scheme_or_next_to_them():
     model, data = linear(64, 48), batches(64)
     scheme = {"name": "int8-weight-only"}
     results = plain(model, data, scheme), refined("adaround", model, data, scheme)
-    before, after = (result.model[0].weight.int() for result in results)
-    weight = model[0].weight.detach() / results[0].model[0].weight_scale[:, None]
+    before, after = (result.model[0].stored("weight")[""].int() for result in results)
+    weight = model[0].weight.detach() / results[0].model[0].stored("weight")["_scale"][:, None]
     assert set((after - before).unique().tolist()) == {-1, 0, 1}
     assert bool(((after - weight).abs() < 1).all())
 
