@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mono_quant.core.adaround import AdaRound
 from mono_quant.core.awq import AWQ
 from mono_quant.core.batchnorm import BatchNormFold
 from mono_quant.core.bias import BiasCorrection
@@ -128,6 +129,21 @@ def mixed(*shape: int) -> Tensor:
     return (torch.randn(shape[0], 3) @ torch.randn(3, count) + 0.1 * torch.randn(shape[0], count)).reshape(shape)
 
 
+def code_choosing_cases() -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
+    """Layers, and data by which other codes than the nearest are better."""
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+    conv = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    rows, images = [mixed(32, 24) for _ in range(3)], [mixed(4, 4, 8, 8) for _ in range(3)]
+    int3 = {"name": "int3-weight-only", "group_size": 16, "misfit": "pad"}
+    int4 = {"name": "int4-weight-only", "granularity": "per-channel", "symmetric": True}
+    return {
+        "int3 linear": (int3, linear, rows), "int4 linear": (int4, linear, rows),
+        "static linear": ("int8-static", linear, rows), "dynamic linear": ("int8-dynamic", linear, rows),
+        "int4 convolutions": (int4, conv, images), "static convolutions": ("int8-static", conv, images),
+    }  # fmt: skip
+
+
 class TestGPTQ(RefinementSuite):
     name = "gptq"
 
@@ -135,17 +151,17 @@ class TestGPTQ(RefinementSuite):
         return GPTQ()
 
     def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
-        torch.manual_seed(0)
-        linear = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
-        conv = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
-        rows, images = [mixed(32, 24) for _ in range(3)], [mixed(4, 4, 8, 8) for _ in range(3)]
-        int3 = {"name": "int3-weight-only", "group_size": 16, "misfit": "pad"}
-        int4 = {"name": "int4-weight-only", "granularity": "per-channel", "symmetric": True}
-        return {
-            "int3 linear": (int3, linear, rows), "int4 linear": (int4, linear, rows),
-            "static linear": ("int8-static", linear, rows), "dynamic linear": ("int8-dynamic", linear, rows),
-            "int4 convolutions": (int4, conv, images), "static convolutions": ("int8-static", conv, images),
-        }  # fmt: skip
+        return code_choosing_cases()
+
+
+class TestAdaRound(RefinementSuite):
+    name = "adaround"
+
+    def make(self) -> AdaRound:
+        return AdaRound()
+
+    def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
+        return code_choosing_cases()
 
 
 class TestBiasCorrectionAsARefinement(RefinementSuite):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.gptq.input_products import InputProducts
+from mono_quant.core.rounding.input_products import InputProducts
 from mono_quant.core.smoothing.inputs import Inputs
 
 __all__ = ["SeenInputs"]

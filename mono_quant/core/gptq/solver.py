@@ -20,9 +20,9 @@ Shape suffixes: R rows (outputs), K columns (inputs), B columns of a block.
 import torch
 from torch import Tensor
 
-from mono_quant.core.gptq.grid import Grid
+from mono_quant.core.rounding.grid import Grid
 
-__all__ = ["factor_of_inverse", "row_errors", "solve"]
+__all__ = ["factor_of_inverse", "solve"]
 
 _CHOLESKY_BLOCK = 64
 
@@ -91,8 +91,3 @@ def _cholesky(hessian_KK: Tensor) -> Tensor | None:
         lower_KK[below, block] = left_RB
         lower_KK[below, below].addmm_(left_RB, left_RB.T, alpha=-1)
     return lower_KK.tril_()
-
-
-def row_errors(change_RK: Tensor, hessian_KK: Tensor) -> Tensor:
-    """``d H dᵀ`` of each row ``d``: twice the squared error of that output, ``(R,)``."""
-    return (change_RK @ hessian_KK).mul_(change_RK).sum(dim=1)

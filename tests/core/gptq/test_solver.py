@@ -7,9 +7,9 @@ from slow_gptq import best_of_all, error, obq, value
 from torch import Tensor
 
 from mono_quant.core.affine import choose_qparams, codes_of
-from mono_quant.core.gptq.grid import Grid
-from mono_quant.core.gptq.solver import factor_of_inverse, row_errors, solve
+from mono_quant.core.gptq.solver import factor_of_inverse, solve
 from mono_quant.core.qtypes import int_type
+from mono_quant.core.rounding.grid import Grid
 
 
 def weight_of(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -100,12 +100,6 @@ def test_the_factor_is_that_of_the_inverse():
 def test_a_matrix_without_a_factor_gives_no_codes(hessian: Tensor):
     weight = weight_of(4, 3)
     assert solve(weight, hessian.double(), grid_of(weight, 4, 3), damping=0) is None
-
-
-def test_the_error_is_that_of_the_outputs():
-    x, weight, rounded = correlated(50, 7), weight_of(4, 7, 1), weight_of(4, 7, 2)
-    expected = (x.double() @ (weight - rounded).T).square().sum(0)
-    torch.testing.assert_close(row_errors(weight - rounded, hessian_of(x)) / 2, expected, rtol=1e-9, atol=0)
 
 
 def test_the_weight_and_the_products_are_left_as_they_are():

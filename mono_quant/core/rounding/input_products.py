@@ -1,9 +1,9 @@
-"""What GPTQ has to know of a layer's inputs: how each two of its columns go together."""
+"""What rounding by outputs has to know of a layer's inputs: how each two of its columns go together."""
 
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.gptq.input_rows import input_rows
+from mono_quant.core.rounding.input_rows import input_rows
 
 __all__ = ["InputProducts"]
 

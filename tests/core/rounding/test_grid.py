@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mono_quant.core.encoding import decode, encode
-from mono_quant.core.gptq.grid import Grid, codes_of_stored, stored_codes
 from mono_quant.core.granularity import Granularity, PerChannel, PerGroup, PerTensor
 from mono_quant.core.qtypes import int_type
+from mono_quant.core.rounding.grid import Grid, codes_of_stored, stored_codes
 from mono_quant.core.tensor_spec import WeightSpec
 
 GRAINS = [PerTensor(), PerChannel(0), PerGroup(4, 0), PerGroup(5, 0)]

@@ -55,12 +55,17 @@ class Grid:
         codes = codes_of(weight_R, scale, zero_point, self.qtype)
         return codes, (codes - zero_point) * scale
 
-    def values(self, codes_RK: Tensor) -> Tensor:
-        """What codes stand for, ``(R, K)``."""
-        scale, zero_point = (
-            per_group.repeat_interleave(self.group_size, dim=1)[:, : codes_RK.shape[1]]
+    def by_column(self, columns: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of each column, ``(R, K)`` each."""
+        scale_RK, zero_point_RK = (
+            per_group.repeat_interleave(self.group_size, dim=1)[:, :columns]
             for per_group in (self.scale_RG, self.zero_point_RG)
         )
+        return scale_RK, zero_point_RK
+
+    def values(self, codes_RK: Tensor) -> Tensor:
+        """What codes stand for, ``(R, K)``."""
+        scale, zero_point = self.by_column(codes_RK.shape[1])
         return dequantize(codes_RK, scale, zero_point)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core import blocks
-from mono_quant.core.gptq.input_products import InputProducts
-from mono_quant.core.gptq.input_rows import input_rows
+from mono_quant.core.rounding.input_products import InputProducts
+from mono_quant.core.rounding.input_rows import input_rows
 
 KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 OPTIONS = [
