@@ -27,6 +27,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "bias-correction": {"algorithms": ["bn-fold", "bias-correction"]},
     "equalization": {"scheme": PER_TENSOR, "algorithms": ["bn-fold", "cross-layer-equalization"]},
     "gptq": {"scheme": INT4, "algorithms": ["bn-fold", "gptq"]},
+    "adaround": {"scheme": INT4, "algorithms": ["bn-fold", {"name": "adaround", "iterations": 50}]},
+    "awq": {"scheme": INT4, "algorithms": ["bn-fold", "awq"]},
     "several": {"algorithms": ["bn-fold", "smoothquant", "gptq", "bias-correction"]},
 }
 
