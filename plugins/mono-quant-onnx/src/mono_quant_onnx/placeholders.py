@@ -12,6 +12,8 @@ import torch
 from onnx.defs import OpSchema, register_schema
 from onnxscript.values import Opset
 
+from mono_quant_onnx.attention import attention
+
 __all__ = ["DOMAIN", "translations"]
 
 DOMAIN = "mono_quant"
@@ -72,6 +74,7 @@ def translations() -> dict[Callable[..., _Value], Callable[..., _Value]]:
         operators.int8_layer.default: int8_layer,
         operators.dequantize_weight.default: dequantize_weight,
         operators.dequantize_rows.default: dequantize_rows,
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
     }
 
 
