@@ -187,6 +187,7 @@ class Quantizer:
         if self.target is not None:
             return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
+        run = attrs.evolve(run, collected={})  # the algorithms are done
         return self._finish(model, layers, run, inplace=inplace)
 
     def sensitivity(
@@ -287,8 +288,8 @@ class Quantizer:
         refuse_empty(plan)
         _validate_weights(model)
         self.components.prepare()
-        run = self._calibrate(model, plan, data, statistics)
-        run = self._observe_rewritten(model, run, data)
+        # One in the other: what the first pass collected goes when it is collected again.
+        run = self._observe_rewritten(model, self._calibrate(model, plan, data, statistics), data)
         return self._convert(model, run)
 
     def _finish(
@@ -402,6 +403,7 @@ class Quantizer:
         changed = with_other_inputs(run.plan, self.components.algorithms)
         if not changed or data is None or run.first is None:
             return run
+        run = attrs.evolve(run, collected={})
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
         floats = {name: float_layer(self.components, modules, run.plan, name) for name in sorted(names)}
@@ -413,7 +415,7 @@ class Quantizer:
         collectors = collectors_of(refining, {**modules, **floats}, run.plan.layers, run.plan)
         self._feed(rewritten, data, observers, collectors=collectors)
         never_ran(observers)
-        collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}
+        collected = {collector.algorithm: collector.statistics for collector in collectors}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
