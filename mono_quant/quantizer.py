@@ -187,6 +187,7 @@ class Quantizer:
         if self.target is not None:
             return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
+        run = attrs.evolve(run, collected={})  # large, and done with
         return self._finish(model, layers, run, inplace=inplace)
 
     def sensitivity(
@@ -375,7 +376,9 @@ class Quantizer:
                 found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
             plan = plan.rewrite([*plan.rewrites, *found])
         refining = {name for name, algorithm in self.components.algorithms if refines(algorithm)}
-        collected = {c.algorithm: c.statistics for c in collectors if c.algorithm in refining}  # the others are done
+        is_read_again = bool(with_other_inputs(plan, self.components.algorithms))
+        kept = () if is_read_again else collectors  # these are large; what is collected again need not stay until then
+        collected = {c.algorithm: c.statistics for c in kept if c.algorithm in refining}
         return Run(plan=plan, observers=observers, batches=count, first=first, collected=collected)
 
     def _feed(
@@ -413,7 +416,7 @@ class Quantizer:
         collectors = collectors_of(refining, {**modules, **floats}, run.plan.layers, run.plan)
         self._feed(rewritten, data, observers, collectors=collectors)
         never_ran(observers)
-        collected = {**run.collected, **{collector.algorithm: collector.statistics for collector in collectors}}
+        collected = {collector.algorithm: collector.statistics for collector in collectors}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
