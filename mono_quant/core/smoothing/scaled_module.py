@@ -30,7 +30,7 @@ class SomeRows:
         And on its negative: the output of ``nn.PReLU`` scales with its weight where no input is positive.
         """
         x = self._x
-        if x is None or factor.shape != x.shape[-1:]:
+        if x is None or {factor.shape} != {x.shape[-1:], *(parameter.shape for parameter in module.parameters())}:
             return False
         try:
             plain = copy.deepcopy(module)  # which may count its calls

@@ -290,3 +290,19 @@ def test_a_layer_whose_bias_is_no_parameter_is_left_alone(before: Callable[[], n
     batches = [torch.randn(8, WIDTH) * torch.logspace(0, 2, WIDTH) for _ in range(4)]
     result = Quantizer("int8-dynamic", algorithms=["smoothquant"], show_progress=False).quantize(net, batches)
     assert not layers(result)
+
+
+def test_a_norm_of_one_number_for_all_channels_takes_no_factor():
+    class ScaleNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((1,), 3.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.weight * x / x.norm(dim=-1, keepdim=True)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(ScaleNorm(), nn.Linear(WIDTH, 24)).eval()
+    batches = [torch.randn(8, WIDTH) * torch.logspace(0, 2, WIDTH) for _ in range(4)]
+    result = Quantizer("int8-dynamic", algorithms=["smoothquant"], show_progress=False).quantize(net, batches)
+    assert layers(result) == [("1",)]
