@@ -187,7 +187,7 @@ class Quantizer:
         if self.target is not None:
             return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
-        run = attrs.evolve(run, collected={})  # the algorithms are done
+        run = attrs.evolve(run, collected={})  # large, and done with
         return self._finish(model, layers, run, inplace=inplace)
 
     def sensitivity(
@@ -403,7 +403,7 @@ class Quantizer:
         changed = with_other_inputs(run.plan, self.components.algorithms)
         if not changed or data is None or run.first is None:
             return run
-        run = attrs.evolve(run, collected={})
+        run = attrs.evolve(run, collected={})  # large, and collected again
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
         floats = {name: float_layer(self.components, modules, run.plan, name) for name in sorted(names)}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mono_quant.calibration.state import untouched
 from mono_quant.core.weights import is_pair_safe
-from mono_quant.errors import PluginError
+from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.modules import KernelModule
 from mono_quant.plugin_api import Algorithm, LayerPlan, QuantizedLayer, Statistic
 
@@ -36,16 +36,24 @@ def refine(
         collected: algorithm → layer → what was collected.
 
     Raises:
+        ConfigurationError: when one chooses other codes after another has corrected the bias for those that there were.
         PluginError: when an algorithm gives tensors that cannot take the place of others.
     """
     if not isinstance(quantized, QuantizedLayer):
         return
+    corrects = ""
     for name, algorithm in algorithms:
         if refines(algorithm):
             statistic = collected.get(name, {}).get(plan.name)
             who = f"algorithm {name!r}, which refines layer {plan.name!r},"
             with untouched(who, layer, quantized, copied=True):
                 found = algorithm.refine(layer, quantized, plan, statistic)
+            if corrects and "weight" in found:
+                raise ConfigurationError(
+                    f"algorithm {name!r} chooses codes for layer {plan.name or '(model)'!r}, whose bias {corrects!r} "
+                    f"has corrected for other ones: name {name!r} before {corrects!r}"
+                )
+            corrects = name if "bias" in found else corrects
             _put(found, quantized, f"algorithm {name!r} refines layer {plan.name or '(model)'!r}")
 
 

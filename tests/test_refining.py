@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mono_quant import Quantizer
 from mono_quant.core.tensors import same_bits
-from mono_quant.errors import PluginError
+from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.plugin_api import Algorithm, AlgorithmSpec, Rewrite, hookimpl
 from mono_quant.result import QuantizationResult
 
@@ -104,3 +104,13 @@ def test_layers_that_share_a_weight_are_not_refined():
     seen: list[nn.Module] = []
     quantized(model, lambda layer, _: seen.append(layer) or {}, "int8-weight-only")
     assert seen == [model[2]]
+
+
+@pytest.mark.parametrize("chooser", ["gptq", "adaround"])
+def test_codes_that_are_chosen_after_biases_were_corrected_for_others_are_refused(chooser: str):
+    model, data = net(), [torch.rand(32, 2) @ torch.rand(2, 8) for _ in range(4)]
+    scheme = {"name": "int4-weight-only", "granularity": "per-channel"}
+    wrong = Quantizer(scheme, algorithms=["bias-correction", chooser], show_progress=False)
+    with pytest.raises(ConfigurationError, match=f"name {chooser!r} before 'bias-correction'"):
+        wrong.quantize(model, data)
+    Quantizer(scheme, algorithms=[chooser, "bias-correction"], show_progress=False).quantize(model, data)

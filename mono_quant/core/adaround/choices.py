@@ -19,7 +19,7 @@ class Choices:
     """What rounding down and up come to, for each weight; the error of the value is ``step · h - rest``.
 
     Args:
-        lower_RK: the lower code; where there is no choice, the code that the layer has.
+        lower_RK: the lower code, or the only one; the code that the layer has where nothing is known of the inputs.
         step_RK: how much larger the value of the upper one is; 0 where there is no choice.
         rest_RK: how much larger the weight is than the value of the lower one. Between 0 and the step, but for weights
             beyond the ends of the codes.
@@ -40,8 +40,9 @@ class Choices:
             for whole_RK in (place_RK.floor(), place_RK.ceil())
         )
         is_used_G1K = problem.hessian_GKK.diagonal(dim1=1, dim2=2)[:, None] > 0
-        is_open_RK = ((problem.by_group(upper_RK) > problem.by_group(lower_RK)) & is_used_G1K).flatten(0, 1)
-        lower_RK = torch.where(is_open_RK, lower_RK, problem.codes_RK)
+        is_used_RK = is_used_G1K.expand_as(problem.by_group(lower_RK)).flatten(0, 1)
+        is_open_RK = (upper_RK > lower_RK) & is_used_RK
+        lower_RK = torch.where(is_used_RK, lower_RK, problem.codes_RK)
         step_RK = scale_RK * is_open_RK
         return cls(lower_RK, step_RK, weight_RK - (lower_RK - zero_point_RK) * scale_RK)
 

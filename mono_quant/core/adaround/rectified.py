@@ -8,7 +8,7 @@ Nagel et al. 2020, https://arxiv.org/abs/2004.10568, equations 23 and 24:
 import torch
 from torch import Tensor
 
-__all__ = ["beta_of", "rectified", "regularizer", "regularizer_slope", "unrectified"]
+__all__ = ["beta_of", "rectified", "regularizer_slope", "unrectified"]
 
 _ZETA, _GAMMA = 1.1, -0.1
 
@@ -27,13 +27,8 @@ def unrectified(h: Tensor) -> Tensor:
     return torch.logit((h - _GAMMA) / (_ZETA - _GAMMA))
 
 
-def regularizer(h: Tensor, beta: float) -> Tensor:
-    """``f(h)``: 0 where all is decided, the number of elements where nothing is."""
-    return (1 - (2 * h - 1).abs() ** beta).sum()
-
-
 def regularizer_slope(h: Tensor, beta: float) -> Tensor:
-    """Its slope by each ``h``: ``-2β sign(2h - 1) |2h - 1|^(β - 1)``, for ``β > 1``."""
+    """The slope of ``f`` by each ``h``: ``-2β sign(2h - 1) |2h - 1|^(β - 1)``, for ``β > 1``."""
     y = h * 2 - 1
     return y.abs().pow_(beta - 1).copysign_(y).mul_(-2 * beta)
 

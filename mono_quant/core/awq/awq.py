@@ -44,7 +44,8 @@ class AWQ(InputScaling):
 
     def inputs(self, layer: nn.Linear, plan: LayerPlan) -> SeenInputs | None:
         """The products of the inputs of layers whose weights alone are stored with scales."""
-        is_for = plan.input is None and plan.weights["weight"].is_scaled
+        spec = plan.weights["weight"]
+        is_for = plan.input is None and spec.is_scaled and spec.axis == 0
         return SeenInputs(layer) if is_for and layer.in_features <= self._max_columns else None
 
     def factor(self, readers: Sequence[Reader], *, is_free: bool) -> Tensor | None:

@@ -30,6 +30,7 @@ from mono_quant.core.awq.seen_inputs import SeenInputs
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import decode_channels, encode
 from mono_quant.core.granularity import PerTensor
+from mono_quant.core.smoothing.sizes import floored
 from mono_quant.core.tensor_spec import WeightSpec
 
 __all__ = ["Layer", "best_factor", "candidates", "error", "power"]
@@ -79,9 +80,9 @@ def best_factor(layers: Sequence[Layer], *, grid: int, at_most: float) -> Tensor
 def candidates(layers: Sequence[Layer], *, grid: int) -> Iterator[Tensor]:
     """Each ``s`` that is tried beside 1, float64 ``(K,)``."""
     inputs_K = layers[0].inputs.magnitude
-    weights_K = _floored(_share_of_group(layers))
+    weights_K = floored(_share_of_group(layers), _LEAST_PART)
     used_K = inputs_K > 0
-    inputs_K = _floored(inputs_K)
+    inputs_K = floored(inputs_K, _LEAST_PART)
     for step in range(grid + 1):
         alpha = step / grid
         if step:
@@ -133,10 +134,6 @@ def _share_of_group(layers: Sequence[Layer]) -> Tensor:
             total += share.sum(0, dtype=torch.float64).to(total.device)
         rows += len(weight_RK)
     return total / rows
-
-
-def _floored(values_K: Tensor) -> Tensor:
-    return values_K.clamp(min=max(_LEAST_PART * float(values_K.max()), torch.finfo(torch.float32).tiny))
 
 
 def _centred(divisor_K: Tensor, used_K: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from mono_quant.core.bias.input_windows import InputWindows
 from mono_quant.core.bias.shift import correction, shift
 from mono_quant.core.bias.window_sample import WindowSample
 from mono_quant.core.granularity import PerTensor, PerToken
+from mono_quant.core.plan import tied_layers
 from mono_quant.core.schemes.layers import overridden
 from mono_quant.modules import SmoothedLinear
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
@@ -46,7 +47,7 @@ class BiasCorrection(Algorithm):
 
     def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
         """One rewrite for each layer that gets a bias, of zeros at first."""
-        tied = {tensor.rpartition(".")[0] for pair in plan.ties.items() for tensor in pair}
+        tied = tied_layers(plan)
         found: list[Rewrite] = []
         for name in plan.layers if self._create else ():
             seen = flow.statistic(name)

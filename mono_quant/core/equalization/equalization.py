@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from mono_quant.core.equalization.divisors import best_divisors
 from mono_quant.core.equalization.input_ranges import InputRanges
 from mono_quant.core.equalization.link import Link
 from mono_quant.core.granularity import PerTensor
+from mono_quant.core.plan import tied_layers
 from mono_quant.core.scaling import channel_axis
-from mono_quant.core.smoothing.scaled_layer import LAYERS, is_scaled_by_rows, may_scale_channels, scaled_channels
+from mono_quant.core.smoothing.scaled_layer import (
+    LAYERS,
+    is_finite,
+    is_scaled_by_rows,
+    may_scale_channels,
+    scaled_channels,
+)
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
@@ -47,7 +53,7 @@ class CrossLayerEqualization(Algorithm):
             if divisors is not None:
                 values = {name: s.float() for name, s in zip(chain[1:], divisors, strict=True)}
                 rewrite = Rewrite(algorithm=_NAME, layers=tuple(chain), removed={}, values=values)
-                if all(map(_is_finite, self.apply(rewrite, modules).values())):
+                if all(map(is_finite, self.apply(rewrite, modules).values())):
                     found.append(rewrite)
         return found
 
@@ -69,8 +75,7 @@ class _Layers:
         self._modules = modules
         self._plans = plan.layers
         self._flow = flow
-        self._bound = {name.rpartition(".")[0] for pair in plan.ties.items() for name in pair}
-        self._bound |= {entry.name for entry in plan.entries if entry.also}
+        self._bound = tied_layers(plan) | {entry.name for entry in plan.entries if entry.also}
 
     def chains(self) -> list[list[str]]:
         """All that are of two layers or more, as long as they can be."""
@@ -112,7 +117,3 @@ class _Layers:
         module = self._modules[name]
         hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001 - torch has no public way to ask
         return name in self._bound or bool(hooks)
-
-
-def _is_finite(layer: nn.Module) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters())

@@ -9,14 +9,14 @@ import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.core.affine import choose_qparams
 from mono_quant.core.granularity import PerTensor
+from mono_quant.core.smoothing.sizes import floored, step
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
 __all__ = ["Link"]
 
 _LEAST_PART = 1e-5
-"""Of the largest channel: what weaker ones are taken for, so that a channel that is never used asks for no infinity."""
+"""Of the largest channel: what weaker ones are taken for."""
 
 
 @attrs.frozen(eq=False)
@@ -57,12 +57,12 @@ class Link:
 
     def outputs(self, factor_C: Tensor) -> Tensor:
         """The largest weight of each output, ``(R,)``, with the input's channels multiplied by a factor ``(C,)``."""
-        return _floored((self._largest * self._by_row(factor_C)).amax(dim=1))
+        return floored((self._largest * self._by_row(factor_C)).amax(dim=1), _LEAST_PART)
 
     def inputs(self, divisor_R: Tensor) -> Tensor:
         """That of each input channel, ``(C,)``, with the rows divided by a divisor ``(R,)``."""
         by_group = (self._largest / divisor_R[:, None]).reshape(self.groups, -1, self.low.shape[1])
-        return _floored(by_group.amax(dim=1).flatten())
+        return floored(by_group.amax(dim=1).flatten(), _LEAST_PART)
 
     def weights_of_inputs(self) -> Tensor:
         """How much each input channel counts in the outputs: the sum of squares of its weights, ``(C,)``."""
@@ -88,12 +88,12 @@ class Link:
         low_R, high_R = low_RK.amin(dim=1), high_RK.amax(dim=1)
         if isinstance(self.weight_spec.granularity, PerTensor):
             low_R, high_R = low_R.amin().expand_as(low_R), high_R.amax().expand_as(high_R)
-        step_R = _step(low_R, high_R, self.weight_spec) * t_R
+        step_R = step(low_R, high_R, self.weight_spec) * t_R
         noise_R = step_R.square() * self._by_row(self.mean_square / s_C.square()).sum(dim=1) * self.taps
         if self.input_spec is not None:
             low, high = ((end / s_C) for end in self.input_range)
-            step = _step(low.amin(), high.amax(), self.input_spec)
-            noise_R = noise_R + step.square() * (self.squares * s_RK.square()).sum(dim=1)
+            step_of_input = step(low.amin(), high.amax(), self.input_spec)
+            noise_R = noise_R + step_of_input.square() * (self.squares * s_RK.square()).sum(dim=1)
         return float((noise_R * counts_R).sum()) / 12 / power
 
     @property
@@ -104,12 +104,3 @@ class Link:
         """What each row reads of numbers for all input channels: ``(C,) → (R, K)``."""
         by_group = channels_C.reshape(self.groups, 1, -1)
         return by_group.expand(-1, self.low.shape[0] // self.groups, -1).reshape(self.low.shape)
-
-
-def _floored(largest: Tensor) -> Tensor:
-    """Channels that are hardly used as if they were used a little."""
-    return largest.clamp(min=max(_LEAST_PART * float(largest.max()), torch.finfo(torch.float32).tiny))
-
-
-def _step(low: Tensor, high: Tensor, spec: TensorSpec | WeightSpec) -> Tensor:
-    return choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)[0].double()

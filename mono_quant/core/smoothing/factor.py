@@ -20,15 +20,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from mono_quant.core.affine import choose_qparams
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.smoothing.input_channels import InputChannels
+from mono_quant.core.smoothing.sizes import floored, step
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
 __all__ = ["Reader", "best_divisor", "divisor", "noise"]
 
 _LEAST_PART = 1e-5
-"""Of the largest channel: what weaker ones are taken for, so that a channel that is never used asks for no infinity."""
+"""Of the largest channel: what weaker ones are taken for."""
 
 _WORTH_IT = 0.9
 """The part of the noise that may be left at most: a factor that saves less is not worth its multiplication."""
@@ -66,7 +66,8 @@ def divisor(inputs: InputChannels, largest_K: Tensor, alpha: float) -> Tensor:
         alpha: 0 makes the channels of the weight alike, 1 those of the input.
     """
     low_K, high_K = inputs.range
-    s_K = _floored(torch.maximum(-low_K, high_K)) ** alpha / _floored(largest_K) ** (1 - alpha)
+    sizes_K = floored(torch.maximum(-low_K, high_K), _LEAST_PART)
+    s_K = sizes_K**alpha / floored(largest_K, _LEAST_PART) ** (1 - alpha)
     return s_K / s_K.log().mean().exp()
 
 
@@ -74,21 +75,12 @@ def noise(inputs: InputChannels, reader: Reader, s_K: Tensor) -> float:
     """The variance of rounding in a layer's outputs, summed over them: the formula above."""
     weight_RK, weight_spec, input_spec = reader
     low_K, high_K = (end / s_K for end in inputs.range)
-    step = _step(low_K.amin(), high_K.amax(), input_spec)
+    step_of_input = step(low_K.amin(), high_K.amax(), input_spec)
     squares = steps = 0.0
     for block in row_blocks(weight_RK):
         scaled = weight_RK[block].float() * s_K.float()
         squares += float(scaled.double().square().sum())
-        steps += float(_step(scaled.amin(dim=1), scaled.amax(dim=1), weight_spec).square().sum())
-    of_input = float(step.square()) * squares
+        steps += float(step(scaled.amin(dim=1), scaled.amax(dim=1), weight_spec).square().sum())
+    of_input = float(step_of_input.square()) * squares
     of_weight = steps * float((inputs.mean_square / s_K.square()).sum())
     return (of_input + of_weight) / 12
-
-
-def _step(low: Tensor, high: Tensor, spec: TensorSpec | WeightSpec) -> Tensor:
-    """The scale for a range, float64."""
-    return choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)[0].double()
-
-
-def _floored(largest_K: Tensor) -> Tensor:
-    return largest_K.clamp(min=max(_LEAST_PART * float(largest_K.max()), torch.finfo(torch.float32).tiny))

@@ -4,12 +4,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from mono_quant.core.smoothing.inputs import Inputs
 from mono_quant.core.smoothing.places import Places, Reader, multiplied
-from mono_quant.core.smoothing.scaled_layer import scaled_channels, with_own_factor
+from mono_quant.core.smoothing.scaled_layer import is_finite, scaled_channels, with_own_factor
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
@@ -72,7 +71,7 @@ class InputScaling(Algorithm):
             factor = self.factor([places.reader(name) for name in names], is_free=False)
             if factor is not None:
                 found += [self._rewrite((name,), factor) for name in names]
-        return [rewrite for rewrite in found if all(map(_is_finite, self.apply(rewrite, modules).values()))]
+        return [rewrite for rewrite in found if all(map(is_finite, self.apply(rewrite, modules).values()))]
 
     def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
         """The module before with the factor and its readers with what undoes it; or a layer that has its own."""
@@ -89,7 +88,3 @@ class InputScaling(Algorithm):
 
     def _rewrite(self, layers: tuple[str, ...], factor: Tensor) -> Rewrite:
         return Rewrite(algorithm=self.name, layers=layers, removed={}, values={_FACTOR: factor})
-
-
-def _is_finite(layer: nn.Module) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters(recurse=False))

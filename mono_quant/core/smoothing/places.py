@@ -113,8 +113,10 @@ class Places:
     def _may_have_one(self, name: str) -> bool:
         """Whether this is a layer whose inputs were seen, as it still gets them, and whose weight is its own."""
         seen = self._flow.statistic(name)
+        layer = self._modules[name]
         is_seen = isinstance(seen, Inputs) and seen.is_usable and name not in self._changed
-        return is_seen and type(self._modules[name]) is nn.Linear and name in self._plans and name not in self._tied
+        is_for = type(layer) is nn.Linear and may_scale_channels(layer)
+        return is_seen and is_for and name in self._plans and name not in self._tied
 
     def _are_bound(self, before: str, *readers: str) -> bool:
         """Whether their tensors or calls are those of something else too, or hooks look at what passes between them."""

@@ -11,7 +11,7 @@ from mono_quant.core.schemes.layers import overridden
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.modules import SmoothedLinear
 
-__all__ = ["LAYERS", "is_scaled_by_rows", "may_scale_channels", "scaled_channels", "with_own_factor"]
+__all__ = ["LAYERS", "is_finite", "is_scaled_by_rows", "may_scale_channels", "scaled_channels", "with_own_factor"]
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -26,6 +26,11 @@ def is_scaled_by_rows(spec: WeightSpec) -> bool:
     """Whether each output channel has scales of its own, so that multiplying one changes no code."""
     grain = spec.granularity
     return isinstance(grain, PerChannel | PerGroup) and grain.axis == 0
+
+
+def is_finite(layer: nn.Module) -> bool:
+    """Whether all of its parameters are finite: in half precision a weight may overflow when it is multiplied."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters(recurse=False))
 
 
 def scaled_channels(layer: nn.Module, before: Tensor | None = None, after: Tensor | None = None) -> nn.Module:
@@ -56,9 +61,13 @@ def scaled_channels(layer: nn.Module, before: Tensor | None = None, after: Tenso
 
 
 def with_own_factor(layer: nn.Linear, factor: Tensor | None) -> SmoothedLinear:
-    """A layer of the same function that multiplies its input by ``factor``, ``(K,)``; None for one without numbers."""
+    """A layer of the same function that multiplies its input by ``factor``, ``(K,)``; None for one without numbers.
+
+    In half precision the input is multiplied by the factor rounded to it, and the weight divided by the same.
+    """
     weight = layer.weight.detach()
     if factor is None:
         return SmoothedLinear.of(layer, weight, torch.empty(layer.in_features, device=weight.device))
-    divided = (weight.double() / factor.to(weight.device).double()).to(weight.dtype)
-    return SmoothedLinear.of(layer, divided, factor.to(weight.device))
+    factor = factor.to(weight.device, weight.dtype)
+    divided = (weight.double() / factor.double()).to(weight.dtype)
+    return SmoothedLinear.of(layer, divided, factor.float())

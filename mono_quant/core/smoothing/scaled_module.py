@@ -25,21 +25,29 @@ class SomeRows:
             self._x = x.detach()[(slice(_ROWS),) * (x.ndim - 1)].clone()
 
     def prove(self, module: nn.Module, factor: Tensor) -> bool:
-        """Whether `scaled` gives the module's output times ``factor``, ``(K,)``, on this, to rounding."""
-        if self._x is None or factor.shape != self._x.shape[-1:]:
+        """Whether `scaled` gives the module's output times ``factor``, ``(K,)``, on this, to rounding.
+
+        And on its negative: the output of ``nn.PReLU`` scales with its weight where no input is positive.
+        """
+        x = self._x
+        if x is None or {factor.shape} != {x.shape[-1:], *(parameter.shape for parameter in module.parameters())}:
             return False
-        copied = scaled(module, factor)
         try:
-            with evaluating(module, copied):
-                expected, actual = module(self._x), copied(self._x)
+            plain = copy.deepcopy(module)  # which may count its calls
+            multiplied = scaled(plain, factor)
+            with evaluating(plain, multiplied):
+                return all(_is_multiplied(plain(given), multiplied(given), factor, x.shape) for given in (x, -x))
         except Exception:  # noqa: BLE001 - a module that does not run on a part of its input alone, in any way
             return False
-        if not isinstance(expected, Tensor) or expected.shape != self._x.shape:
-            return False
-        expected = expected.double() * factor.to(expected.device).double()
-        axes = tuple(range(expected.ndim - 1))
-        allowed = 8 * torch.finfo(actual.dtype).eps * expected.abs().amax(dim=axes)
-        return bool(((actual.double() - expected).abs() <= allowed).all())
+
+
+def _is_multiplied(plain: object, actual: Tensor, factor: Tensor, shape: torch.Size) -> bool:
+    """Whether the second output is the first one times ``factor``, ``(K,)``, to rounding, and both are of a shape."""
+    if not isinstance(plain, Tensor) or plain.shape != shape:
+        return False
+    expected = plain.double() * factor.to(plain.device).double()
+    allowed = 8 * torch.finfo(actual.dtype).eps * expected.abs().amax(dim=tuple(range(expected.ndim - 1)))
+    return bool(((actual.double() - expected).abs() <= allowed).all())
 
 
 def may_scale(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """The relaxation and the changes after it, against all choices that there are and the paper's own way in float64."""
 
+import attrs
 import pytest
 import torch
 from correlated import correlated, white
@@ -227,3 +228,17 @@ def test_what_it_is_given_stays():
     AdaRound().choose(problem)
     for tensor, before in zip((problem.weight_RK, problem.hessian_GKK, problem.codes_RK), kept, strict=True):
         assert torch.equal(tensor, before)
+
+
+def test_choices_are_those_of_the_weight_whatever_codes_the_layer_has():
+    x = correlated(64, 10)
+    x[:, 4] = 0  # where nothing is known of the inputs, the code stays
+    weight = weight_of(6, 10)
+    weight[0] = 0  # on the grid
+    problem = problem_of(weight, x, shrink=0.7)  # some lie beyond its ends
+    others = attrs.evolve(problem, codes_RK=problem.codes_RK.flip(0))
+    one, other = Choices.of(problem), Choices.of(others)
+    used = x.any(dim=0)
+    for name in ("lower_RK", "step_RK", "rest_RK"):
+        assert torch.equal(getattr(one, name)[:, used], getattr(other, name)[:, used])
+    assert torch.equal(other.codes(other.step_RK > 0)[:, ~used], others.codes_RK[:, ~used].float())

@@ -251,3 +251,58 @@ def test_named_twice_it_does_nothing_the_second_time():
     net = outliers(PostNorm(nn.LayerNorm(WIDTH)))
     twice = Quantizer(algorithms=["smoothquant"] * 2, show_progress=False, validators=()).quantize(net, rows())
     assert layers(twice) == layers(quantized(net))
+
+
+def test_a_norm_that_counts_its_calls_takes_the_factor_and_counts_none_of_the_trials():
+    class Counts(RootMeanSquareNorm):
+        def __init__(self, width: int) -> None:
+            super().__init__(width)
+            self.register_buffer("calls", torch.zeros(()))
+            self.seen = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.seen += 1
+            return super().forward(x)
+
+    net = outliers(Block(Counts(WIDTH)))
+    assert any("norm" in rewrite for rewrite in layers(quantized(net)))
+    assert (net.norm.calls, net.norm.seen) == (0, 0)
+
+
+def test_what_scales_with_its_weight_for_some_inputs_alone_takes_no_factor():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.PReLU(WIDTH), nn.Linear(WIDTH, 24)).eval()
+    batches = [torch.randn(8, WIDTH) * torch.logspace(0, 2, WIDTH) for _ in range(4)]
+    batches[0] = -batches[0].abs()  # all that there is to try it on is multiplied by the weight
+    result = Quantizer("int8-dynamic", algorithms=["smoothquant"], show_progress=False).quantize(net, batches)
+    assert layers(result) == [("1",)]
+    assert sqnr_db(net(batches[1]), result.model(batches[1])) > 30
+
+
+@pytest.mark.parametrize("before", [nn.Identity, lambda: nn.LayerNorm(WIDTH)], ids=["alone", "norm"])
+def test_a_layer_whose_bias_is_no_parameter_is_left_alone(before: Callable[[], nn.Module]):
+    torch.manual_seed(0)
+    net = nn.Sequential(before(), nn.Linear(WIDTH, 24)).eval()
+    bias = net[1].bias.detach()
+    del net[1].bias
+    net[1].register_buffer("bias", bias)
+    batches = [torch.randn(8, WIDTH) * torch.logspace(0, 2, WIDTH) for _ in range(4)]
+    result = Quantizer("int8-dynamic", algorithms=["smoothquant"], show_progress=False).quantize(net, batches)
+    assert not layers(result)
+
+
+def test_a_norm_of_one_number_for_all_channels_takes_no_factor():
+    class ScaleNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((1,), 3.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.weight * x / x.norm(dim=-1, keepdim=True)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(ScaleNorm(), nn.Linear(WIDTH, 24)).eval()
+    batches = [torch.randn(8, WIDTH) * torch.logspace(0, 2, WIDTH) for _ in range(4)]
+    result = Quantizer("int8-dynamic", algorithms=["smoothquant"], show_progress=False).quantize(net, batches)
+    assert layers(result) == [("1",)]

@@ -1,0 +1,96 @@
+"""What algorithms collect of inputs can be large: how long it is kept."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mono_quant import Quantizer
+from mono_quant.plugin_api import (
+    Algorithm,
+    AlgorithmSpec,
+    Rewrite,
+    ValidationFinding,
+    Validator,
+    ValidatorSpec,
+    hookimpl,
+)
+
+living: "weakref.WeakSet[Large]" = weakref.WeakSet()
+counts: dict[str, int] = {}
+
+
+class Large:
+    def __init__(self) -> None:
+        living.add(self)
+
+    def __call__(self, x: Tensor) -> None:
+        del x
+
+
+class Collects(Algorithm):
+    def statistic(self, *_: object) -> Large:
+        return Large()
+
+    def find(self, *_: object) -> list[Rewrite]:
+        return []
+
+    def apply(self, *_: object) -> dict[str, nn.Module]:
+        return {}
+
+    def refine(self, *given: object) -> dict[str, Tensor]:
+        assert isinstance(given[-1], Large)
+        counts["refined"] = len(living)
+        return {}
+
+
+class Counts(Validator):
+    def validate(self, context: object) -> list[ValidationFinding]:
+        del context
+        counts["validated"] = len(living)
+        return []
+
+
+class Plugin:
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return [AlgorithmSpec(name="collects", summary="as a test says", factory=Collects)]
+
+    @hookimpl
+    def mono_quant_validators(self) -> list[ValidatorSpec]:
+        return [ValidatorSpec(name="counts", summary="as a test says", factory=Counts)]
+
+
+class Data:
+    """Batches whose third channel is large."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.passes += 1
+        counts[f"pass {self.passes}"] = len(living)
+        for seed in range(3):
+            x = torch.randn(8, 16, generator=torch.Generator().manual_seed(seed))
+            yield x * torch.tensor([1.0] * 2 + [50.0] + [1.0] * 13)
+
+
+def counted(algorithms: list[str]) -> dict[str, Any]:
+    torch.manual_seed(0)
+    counts.clear()
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    Quantizer(
+        "int8-dynamic", algorithms=algorithms, validators=["counts"], plugins=[Plugin()], show_progress=False,
+        on_failure="ignore",
+    ).quantize(model, Data())  # fmt: skip
+    return dict(counts)
+
+
+def test_it_is_gone_when_the_layers_are_done():
+    assert counted(["collects"]) == {"pass 1": 2, "refined": 2, "validated": 0}
+
+
+def test_it_is_gone_when_it_is_collected_again():
+    assert counted(["smoothquant", "collects"]) == {"pass 1": 2, "pass 2": 2, "refined": 2, "validated": 0}
