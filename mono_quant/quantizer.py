@@ -202,7 +202,8 @@ class Quantizer:
             batches: how many of the first batches outputs are compared on.
 
         Raises:
-            ConfigurationError: when nothing would be quantized, or the data can be read once only.
+            ConfigurationError: when nothing would be quantized, the data can be read once only, or ``batches`` is no
+                number of at least 1.
             CalibrationError: as `quantize`.
         """
         return rank_layers(self._stages, model, calibration_data, metric, batches)

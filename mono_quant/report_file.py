@@ -97,7 +97,7 @@ def read_report(path: str | Path) -> ReportFile | None:
         raise ArtifactError(f"{path} is a {kind!r}, and this version of mono_quant reads {_KIND!r}")
     try:
         return _read(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # an int that no float is
         raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 

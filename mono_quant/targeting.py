@@ -15,7 +15,7 @@ from mono_quant.modules import leave_fast_paths
 from mono_quant.observing import Statistics
 from mono_quant.plugin_api import LayerPlan, Observer
 from mono_quant.result import QuantizationResult
-from mono_quant.rewriting import float_layer, use_kernels
+from mono_quant.rewriting import float_layer
 from mono_quant.run import Run
 from mono_quant.targets import Metric, Search, Sensitivity, Target, Trial, Ways, chosen, labelled, rank
 
@@ -57,7 +57,9 @@ def reach_target(
         TargetError: when the target was not met.
     """
     if data is None:
-        raise ConfigurationError("a target is measured on data: give calibration_data")
+        raise ConfigurationError(
+            "a target is measured on data: give calibration_data; on the command line it is --data"
+        )
     layers, run, trial, ways = _trial(stages, model, data, target.batches, statistics)
     named = labelled(target.then)
     made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = {}
@@ -71,8 +73,6 @@ def reach_target(
     changed = search.run()
     by_layer = {name: made.get(way, {}) for name, way in changed.items()}
     layers, run = chosen(layers, run, by_layer, trial, ways, title=search.title)
-    for layer in layers.values():
-        use_kernels(layer, stages.components)
     config = stages.components.config
     overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
     overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
@@ -96,8 +96,10 @@ def rank_layers(
     """What each layer costs when it alone is quantized.
 
     Raises:
-        ConfigurationError: when the data can be read once only.
+        ConfigurationError: when the data can be read once only, or no batch is asked for.
     """
+    if type(batches) is not int or batches < 1:
+        raise ConfigurationError(f"batches must be a whole number of at least 1, got {batches!r}")
     _, run, trial, _ = _trial(stages, model, data, batches, None)
     return rank(trial, run.plan, metric, trial.count)
 

@@ -76,6 +76,7 @@ def test_keys_that_are_not_known_are_passed_over(result: QuantizationResult, tmp
         (lambda data: data["layers"][0].update(float_bytes=True), "float_bytes of '0' is True, no number"),
         (lambda data: data["info"].update(sqnr_db=[]), "sqnr_db is \\[\\], no number"),
         (lambda data: data.update(info=3), "info is no JSON object"),
+        (lambda data: data["info"].update(sqnr_db=10**400), "damaged: OverflowError"),
     ],
 )
 def test_a_damaged_report_is_refused_by_name(result: QuantizationResult, tmp_path: Path, change: object, words: str):

@@ -4,9 +4,11 @@ Schemes that quantize weights alone also take weights without a model.
 """
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from mono_quant._atomic import replacing
 from mono_quant.cli.inputs import (
     add_data_arguments,
     add_model_arguments,
@@ -52,26 +54,39 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if arguments.report is not None:
         refuse_overwriting(arguments.report, arguments.weights, arguments.data, option="--report")
-        if Path(arguments.report).absolute() == Path(arguments.output).absolute():
+        if Path(arguments.report).resolve() == Path(arguments.output).resolve():
             raise ConfigurationError("--report and --output name the same file: choose another one")
     for output in filter(None, (arguments.output, arguments.report)):
-        if not Path(output).absolute().parent.is_dir():
-            raise ArtifactError(f"{output} cannot be written: its folder does not exist")
+        _refuse_what_cannot_be_written(output)
     if arguments.model is None and arguments.weights is not None:
         _quantize_weights(arguments, quantizer, console)
         return
     model = model_of(arguments)
     data = None if arguments.data is None else data_of(arguments.data, arguments.batch_size)
     result = quantizer.quantize(model, data)
-    result.save(arguments.output)
-    if arguments.report is not None:
-        result.save_report(arguments.report)
+    report = nullcontext() if arguments.report is None else replacing(Path(arguments.report))
+    with report as temporary:  # where one of both cannot be written, neither is in place
+        if temporary is not None:
+            result.save_report(temporary)
+        result.save(arguments.output)
     found = "" if result.found is None else f"{result.found}\n"
     layers = f"\n\n{result.layer_table()}" if arguments.layers else ""
     console.show(
         {"output": arguments.output, **report_values(result.info, result.validation, result.layers, result.found)},
         f"{found}{result}\nwritten    {arguments.output}{layers}",
     )
+
+
+def _refuse_what_cannot_be_written(output: str) -> None:
+    """Before the work, not after."""
+    path = Path(output).absolute()
+    try:
+        why = "" if path.parent.is_dir() else "its folder does not exist"
+        why = "it is a folder; give the path of a file" if path.is_dir() else why
+    except OSError as error:  # a name that is too long
+        why = str(error)
+    if why:
+        raise ArtifactError(f"{output} cannot be written: {why}")
 
 
 def _quantize_weights(arguments: argparse.Namespace, quantizer: Quantizer, console: Console) -> None:

@@ -13,8 +13,12 @@ from mono_quant._plugins.components import Components
 from mono_quant.calibration.collecting import first_input
 from mono_quant.calibration.runner import evaluating
 from mono_quant.config import QuantizationConfig
+from mono_quant.core.granularity import PerTensor
+from mono_quant.core.plan import tied_layers
 from mono_quant.core.selection import first_match
 from mono_quant.core.surgery import copy_with
+from mono_quant.core.tensor_spec import TensorSpec
+from mono_quant.core.tensors import is_plain
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.checks import run_once
 from mono_quant.io.validation import ValidationResult
@@ -55,6 +59,7 @@ def measure_layers(
     entries = {entry.name: entry for entry in run.plan.entries}
     sqnr_db = {} if validation is None else validation.layer_sqnr_db
     seen = {} if quantized is None else _seen(model, quantized, run, components)
+    tied = tied_layers(run.plan)
     reports = []
     for name, plan in run.plan.layers.items():
         known = LayerReport(
@@ -70,7 +75,7 @@ def measure_layers(
             weight_sqnr_db=sqnr_db.get(name),
         )
         figures = attrs.evolve(known, **seen[name].figures) if name in seen else known
-        reports.append(attrs.evolve(figures, hint=hint_of(figures, plan, config)))
+        reports.append(attrs.evolve(figures, hint=hint_of(figures, plan, config, is_tied=name in tied)))
     return tuple(reports)
 
 
@@ -150,25 +155,28 @@ class _Beside:
         layer = module if self._rewritten is None else self._rewritten()
         if self._output is None:
             self._output = OutputFigures(None if isinstance(layer, nn.MultiheadAttention) else _channel_axis(layer))
-        self._look_at(layer, first_input(args, kwargs))
         try:
+            self._look_at(layer, first_input(args, kwargs))
             # Not by calling them: hooks are the user's, and go with the model's own pass.
             expected = output if layer is module else layer.forward(*args, **kwargs)
-            actual = self._quantized.forward(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - a layer of the user's own can raise anything, and a report is no reason to end
+            self._output(expected, self._quantized.forward(*args, **kwargs))
+        except Exception:  # noqa: BLE001 - layers and tensors of the user's own raise anything, and a report is no reason to end
             self._output.give_up()
-        else:
-            self._output(expected, actual)
 
     def _look_at(self, layer: nn.Module, x: object) -> None:
         axis, spec = _channel_axis(layer), self._plan.input
-        if spec is None or axis is None or not isinstance(x, Tensor) or x.is_nested or not x.is_floating_point():
+        if spec is None or axis is None or not isinstance(x, Tensor) or not is_plain(x) or not x.is_floating_point():
             return
         if self._input is None:
-            qparams = self._quantized.input_qparams if isinstance(self._quantized, QuantizedLayer) else None
-            known = None if qparams is None else (float(qparams[0]), int(qparams[1]))
-            self._input = InputFigures(spec.dtype, known, axis)
+            self._input = InputFigures(spec.dtype, self._range(spec), axis)
         self._input(layer.quantized_input(x) if isinstance(layer, SmoothedLinear) else x)
+
+    def _range(self, spec: TensorSpec) -> tuple[float, int] | None:
+        """Scale and zero point of its input; None where there is not one of each, known before."""
+        if not isinstance(self._quantized, QuantizedLayer) or not isinstance(spec.granularity, PerTensor):
+            return None
+        qparams = self._quantized.input_qparams
+        return None if qparams is None else (float(qparams[0]), int(qparams[1]))
 
 
 def _channel_axis(layer: nn.Module) -> int | None:

@@ -48,11 +48,20 @@ class OutputFigures:
 
     @property
     def shift_percent(self) -> float | None:
-        """Share of the noise that the mean error of each channel makes; 0 without noise."""
-        if self.sqnr_db is None or self._errors is None:
+        """Share of the noise that the mean error of each channel makes; 0 without noise, None for a single row.
+
+        Of n rows whose errors are independent the means make 1/n of the noise, and that is taken off. With a mean
+        square error N / n of a row, and S / n of the means,
+
+            share = (n S / N - 1) / (n - 1)
+        """
+        if self.sqnr_db is None or self._errors is None or self._rows == 1:
             return None
         _, noise = self._total
-        return 100 * float(self._errors.square().sum()) / self._rows / noise if noise else 0.0
+        if not noise:
+            return 0.0
+        of_means = float(self._errors.square().sum()) / noise
+        return 100 * max((of_means - 1) / (self._rows - 1), 0.0)
 
     @property
     def _total(self) -> tuple[float, float]:

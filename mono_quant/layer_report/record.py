@@ -31,7 +31,8 @@ class LayerReport:
         range_used_percent: share of that range in which all but 0.1 % of the values lie.
         input_channels: how many channels the input has.
         outlier_channels: how many of them have a largest magnitude over 6 times the median channel's.
-        shift_percent: share of the output's noise that is a constant of each channel, which a bias can take away.
+        shift_percent: share of the output's noise that is a constant of each channel, which a bias can take away; None
+            where there is a single row.
         hint: what could make it better, as one sentence; empty when nothing needs to.
     """
 

@@ -12,6 +12,7 @@ from mono_quant.core.plan import tied_layers
 from mono_quant.errors import UnsupportedLayerError
 from mono_quant.plugin_api import LayerPlan, Observer, Scheme
 from mono_quant.refining import refine
+from mono_quant.rewriting import use_kernels
 from mono_quant.run import Run
 
 __all__ = ["Ways", "labelled"]
@@ -54,6 +55,7 @@ class Ways:
                 quantized = scheme.convert(layer, plan, statistics)
             if name not in tied:
                 refine(layer, quantized, plan, algorithms, self.run.collected)
+            use_kernels(quantized, self.components)
             made[name] = (quantized, plan)
         return made
 

@@ -107,4 +107,33 @@ def test_a_report_in_place_of_the_output_or_in_no_folder_is_refused_before_the_w
     output = tmp_path / "a.safetensors"
     assert monoquant(MODEL, output, "--report", output).code == 2
     assert monoquant(MODEL, output, "--report", tmp_path / "none" / "a.json").code == 3
+    assert monoquant(MODEL, output, "--report", tmp_path).code == 3
     assert not output.exists()
+
+
+def test_a_report_does_not_take_the_place_of_the_output_by_another_path(tmp_path: Path, monoquant: Commands):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to("models", target_is_directory=True)
+    output = tmp_path / "models" / "a.safetensors"
+    for other in (tmp_path / "link" / output.name, output.parent / ".." / "models" / output.name):
+        ran = monoquant(MODEL, output, "--report", other)
+        assert ran.code == 2
+        assert "name the same file" in ran.err
+        assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "report"),
+    [
+        ("a.safetensors", f"{'b' * 300}.json"),
+        ("a.safetensors", f"{'b' * 245}.json"),  # which leaves no room for a temporary file beside it
+        (f"{'a' * 240}.safetensors", "b.json"),
+    ],
+    ids=["report", "report, found out late", "model"],
+)
+def test_where_the_report_or_the_model_cannot_be_written_neither_is(
+    tmp_path: Path, monoquant: Commands, output: str, report: str
+):
+    ran = monoquant(MODEL, tmp_path / output, "--report", tmp_path / report)
+    assert (ran.code, ran.out) == (3, "")
+    assert not list(tmp_path.iterdir())

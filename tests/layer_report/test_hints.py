@@ -21,8 +21,14 @@ def layer(**figures: object) -> LayerReport:
     return LayerReport(**{**known, **counts, **figures})
 
 
-def hint(scheme: object = "int8-static", algorithms: tuple[str, ...] = ("bn-fold",), **figures: object) -> str:
-    return hint_of(layer(**figures), plan(scheme), QuantizationConfig(algorithms=algorithms))
+def hint(
+    scheme: object = "int8-static",
+    algorithms: tuple[str, ...] = ("bn-fold",),
+    *,
+    is_tied: bool = False,
+    **figures: object,
+) -> str:
+    return hint_of(layer(**figures), plan(scheme), QuantizationConfig(algorithms=algorithms), is_tied=is_tied)
 
 
 @pytest.mark.parametrize("sqnr_db", [None, 30.0, 55.0, math.inf])
@@ -38,6 +44,29 @@ def test_a_clipped_input_speaks_against_its_observer(observer: object):
 
 def test_an_input_that_minmax_clips_speaks_for_more_data():
     assert hint(output_sqnr_db=20.0, saturation_percent=4.0).endswith("calibrate with more of the data")
+
+
+@pytest.mark.parametrize(("observer", "cure"), [("mse", "'minmax'"), ("moving-average", "'mse' or 'minmax'")])
+def test_an_observer_that_clips_is_not_named_as_its_own_cure(observer: str, cure: str):
+    assert hint(output_sqnr_db=20.0, saturation_percent=4.0, observer=observer).endswith(f": try observer {cure}")
+
+
+def test_without_an_observer_none_is_named():
+    assert "observer" not in hint(output_sqnr_db=20.0, saturation_percent=4.0, range_used_percent=9.0, observer=None)
+
+
+def test_layers_that_share_a_weight_are_left_by_algorithms_and_so_none_is_named():
+    figures = {"output_sqnr_db": 18.0, "outlier_channels": 3, "input_channels": 9, "shift_percent": 90.0}
+    assert "algorithm" in hint(**figures)
+    assert "algorithm" not in hint(is_tied=True, **figures)
+    assert "gptq" not in hint("int4-weight-only", is_tied=True, output_sqnr_db=18.0, weight_sqnr_db=19.0)
+
+
+def test_where_nothing_is_known_of_the_weights_the_input_is_not_blamed():
+    figures = {"output_sqnr_db": 20.0, "weight_sqnr_db": None}
+    assert not hint(**figures)
+    assert "clipped" in hint(**figures, saturation_percent=4.0)
+    assert "few bits" in hint("int4-weight-only", **figures)
 
 
 def test_outlier_channels_speak_for_smoothing_once():
@@ -68,7 +97,8 @@ def test_else_rounding_the_input_is_named_where_the_weights_are_better():
 def test_few_bits_speak_for_gptq_and_then_for_more_bits():
     figures = {"output_sqnr_db": 18.0, "weight_sqnr_db": 19.0}
     assert "'gptq'" in hint("int4-weight-only", **figures)
-    assert hint("int4-weight-only", ("gptq",), **figures).endswith("use smaller groups or more bits there")
+    for algorithm in ("gptq", "adaround"):
+        assert hint("int4-weight-only", (algorithm,), **figures).endswith("use smaller groups or more bits there")
 
 
 def test_one_scale_for_a_whole_weight_speaks_for_a_scale_a_channel():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from small_models import FEATURES, ConvNet, Tied, images, mlp, quantize, rows, sqnr, tokens
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mono_quant import LayerReport, MinSQNR, QuantizationResult, Quantizer
+from mono_quant.core.tensor_spec import TensorSpec
 from mono_quant.layer_report.measuring import _Beside
 from mono_quant.modules import SmoothedLinear
 
@@ -226,3 +228,62 @@ def test_the_quantized_layers_give_the_same_as_before_they_were_measured(make: C
         quantize(model, data, kernel="reference", validators=checks).model(data[1]) for checks in (("size",), ())
     )
     assert torch.equal(torch.as_tensor(measured), torch.as_tensor(not_measured))
+
+
+class Ragged(nn.Module):
+    """A linear layer that is given a nested tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(FEATURES, FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nested.to_padded_tensor(self.inner(torch.nested.nested_tensor([x[:2], x[2:]])), 0.0)
+
+
+class Sparse(Ragged):
+    """One that is given a sparse tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.to_sparse())
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", [Ragged, Sparse])
+def test_tensors_of_other_layouts_have_no_figures_and_end_nothing(kind: type[nn.Module]):
+    model, x = kind(), rows()[0]
+    hook = _Beside(Quantizer("int8-dynamic").plan(model).layers["inner"], None, nn.Linear(FEATURES, FEATURES))
+    model.inner.register_forward_hook(hook, with_kwargs=True)
+    with torch.no_grad():
+        model(x)
+    assert "input_channels" not in hook.figures
+    assert kind is Sparse or hook.figures["output_sqnr_db"] is None
+
+
+def test_an_input_with_a_scale_for_each_channel_has_no_share_of_one_range():
+    model, x = mlp(), rows()[0]
+    plan = Quantizer().plan(model).layers["0"]
+    spec = TensorSpec(dtype="uint8", symmetric=False, granularity="per-channel(1)")
+    quantized = quantize(model, rows(), kernel="reference").model[0]
+    hook = _Beside(attrs.evolve(plan, input=spec), None, quantized)
+    with torch.no_grad():
+        hook(model[0], (x,), {}, model[0](x))
+    assert hook.figures["output_sqnr_db"] is not None
+    assert (hook.figures["saturation_percent"], hook.figures["input_channels"]) == (None, FEATURES)
+
+
+def test_layers_that_share_a_weight_are_not_sent_to_algorithms_that_leave_them():
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).relu())
+
+    scheme = {"name": "int4-weight-only", "group_size": 8}
+    for layer in quantize(Pair(), [torch.randn(64, 8)], scheme=scheme).layers:
+        assert layer.hint == "few bits for its weights: use smaller groups or more bits there"
+    alone = quantize(nn.Sequential(nn.Linear(8, 8)), [torch.randn(64, 8)], scheme=scheme).layers[0]
+    assert "'gptq'" in alone.hint

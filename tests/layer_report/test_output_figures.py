@@ -24,7 +24,7 @@ def noisy(*shape: int, shift: float = 0.0) -> tuple[Tensor, Tensor]:
     return x, x + 0.01 * torch.randn(shape, generator=generator) + shift
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((6, 8), -1), ((2, 8, 5, 5), -3), ((8,), -1), ((8, 4), -2)], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [((6, 8), -1), ((2, 8, 5, 5), -3), ((8, 4), -2)], ids=str)
 def test_sqnr_and_shift_are_those_of_their_formulas(shape: tuple[int, ...], axis: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 16)
     x, y = noisy(*shape, shift=0.01)
@@ -32,13 +32,27 @@ def test_sqnr_and_shift_are_those_of_their_formulas(shape: tuple[int, ...], axis
     errors = (y.double() - x.double()).movedim(axis, -1).reshape(-1, shape[axis])
     mean = errors.mean(0, keepdim=True).expand_as(errors)
     assert seen.sqnr_db == pytest.approx(sqnr(x, y), abs=1e-9)
-    assert seen.shift_percent == pytest.approx(100 * float(mean.square().sum() / errors.square().sum()), rel=1e-9)
+    of_means, count = float(mean.square().sum() / errors.square().sum()), len(errors)
+    assert seen.shift_percent == pytest.approx(max(100 * (count * of_means - 1) / (count - 1), 0.0), rel=1e-9)
 
 
 def test_a_pure_shift_is_all_of_the_noise_and_white_noise_has_little():
     x, y = noisy(1000, 4)
     assert figures((x.double(), x.double() + 0.25)).shift_percent == pytest.approx(100)
     assert figures((x, y)).shift_percent < 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_in_few_rows_white_noise_is_no_shift(count: int):
+    assert figures(noisy(count, 4000)).shift_percent < 3
+    assert figures(noisy(count, 4000, shift=0.1)).shift_percent > 95
+
+
+def test_of_a_single_row_it_is_not_known_what_is_a_shift():
+    x, y = noisy(8)
+    assert figures((x, y)).sqnr_db == pytest.approx(sqnr(x, y), abs=1e-9)
+    assert figures((x, y)).shift_percent is None
+    assert figures((x, y), (x, y)).shift_percent is not None
 
 
 def test_several_calls_are_one_signal():

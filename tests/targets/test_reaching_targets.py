@@ -175,6 +175,12 @@ def test_the_sensitivity_of_a_layer_is_the_sqnr_of_the_model_in_which_it_alone_i
         assert db == pytest.approx(measured_db(model, alone.model), abs=0.05)
 
 
+@pytest.mark.parametrize("batches", [0, -1, 1.5, True])
+def test_sensitivity_needs_a_batch_to_compare_on(batches: object):
+    with pytest.raises(ConfigurationError, match="batches must be a whole number of at least 1"):
+        quantizer().sensitivity(net(), data(), batches=batches)
+
+
 def test_sensitivity_ranks_by_a_metric_that_is_given():
     def fixed(model: nn.Module) -> float:
         return 0.25 if type(model[9]) is not nn.Linear else 0.5
@@ -274,6 +280,18 @@ def test_what_comes_out_is_what_was_measured_also_when_layers_share_a_smoothed_n
         assert not any(evaluation.is_met for evaluation in found.evaluations)
     before = next(one for one in found.evaluations if one.changed == found.changed)
     assert found.value == pytest.approx(before.value, abs=0.5)
+
+
+def test_ways_are_measured_with_the_kernels_that_they_run_by():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)).eval()
+    # This kernel rounds to bfloat16; the reference does not, and would promise more than comes out.
+    asking = quantizer(kernel="bfloat16-linear", target=MinSQNR(42, then=("int8-weight-only",)))
+    found = asking.quantize(model, [torch.randn(32, 64) for _ in range(4)]).found
+    *tried, last = found.evaluations
+    assert set(last.changed.values()) == {"int8-weight-only"}
+    values = [one.value for one in tried if one.changed == last.changed]
+    assert values == [pytest.approx(last.value, abs=0.01)] * len(values) != []
 
 
 def test_shuffled_data_do_not_make_another_model_of_it():
