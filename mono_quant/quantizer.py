@@ -404,12 +404,12 @@ class Quantizer:
         changed = with_other_inputs(run.plan, self.components.algorithms)
         if not changed or data is None or run.first is None:
             return run
-        run = attrs.evolve(run, collected={})  # large, and collected again
+        first, run = run.first, attrs.evolve(run, collected={})  # large, and collected again
         modules = dict(model.named_modules())
         names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
         floats = {name: float_layer(self.components, modules, run.plan, name) for name in sorted(names)}
         rewritten = leave_fast_paths(copy_with(model, floats), ())
-        refuse_other_function(model, rewritten, run.first, run.plan)
+        refuse_other_function(model, rewritten, first, run.plan)
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
