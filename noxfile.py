@@ -212,6 +212,14 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def accuracy_peers(session: nox.Session) -> None:
+    """The page docs/reference/accuracy-peers.md: observers, algorithms and others' static int8; an hour or two."""
+    install_real_models(session)
+    session.install("-r", "tests/bench/peers/requirements.txt")
+    session.run("python", "-m", "tests.bench.best_settings", *session.posargs)
+
+
+@nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Load files that are damaged at random, 60 seconds long; ``nox -s fuzz -- --seconds 600 --seed 7`` as told."""
     install(session, "-e", ".[testing]")

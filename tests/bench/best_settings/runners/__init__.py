@@ -1,0 +1,1 @@
+"""Each contender in a file of its own, with a function ``build``."""
