@@ -69,16 +69,21 @@ def reach_target(
             made[way] = ways.of(override)
             trial.add(way, {name: layer for name, (layer, _) in made[way].items()})
 
+    def make(changed: Mapping[str, str], *, inplace: bool = False) -> QuantizationResult:
+        by_layer = {name: made.get(way, {}) for name, way in changed.items()}
+        own, its_run = chosen(layers, run, by_layer, trial, ways, title=search.title)
+        config = stages.components.config
+        overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
+        overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
+        return stages.finish(model, own, its_run, config=attrs.evolve(config, overrides=overrides), inplace=inplace)
+
     search = Search(trial, target, add_ways)
     changed = search.run()
-    by_layer = {name: made.get(way, {}) for name, way in changed.items()}
-    layers, run = chosen(layers, run, by_layer, trial, ways, title=search.title)
-    config = stages.components.config
-    overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
-    overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
-    config = attrs.evolve(config, overrides=overrides)
-    result = stages.finish(model, layers, run, config=config, inplace=False)
+    result = make(changed)
     found = search.confirm(changed, result.model)
+    while not found.is_met and (dearer := search.dearer(changed)) is not None:
+        changed, result = dearer, make(dearer)
+        found = search.confirm(changed, result.model)
     if not found.is_met:
         raise TargetError(
             f"the target was not met:\n{found}\nthe nearest is attached as error.best; other observers, algorithms "
@@ -86,7 +91,7 @@ def reach_target(
             best=attrs.evolve(result, found=found),
         )
     if inplace:
-        result = stages.finish(model, layers, run, config=config, inplace=True)
+        result = make(changed, inplace=True)
     return attrs.evolve(result, found=found)
 
 

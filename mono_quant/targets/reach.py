@@ -17,6 +17,8 @@ from mono_quant.targets.trial import Trial, total_bytes
 __all__ = ["Search", "measured"]
 
 _HUGE = 1e30
+_SPARE, _FROM = 2, 12
+"""Evaluations that are left for models that come out worse than they were tried, where so many may be made."""
 _RANKED_ON = 1
 """Batches that layers are ranked on: the order matters, not the figures."""
 
@@ -60,6 +62,19 @@ class Search:
             value=value, is_met=is_met,
         )  # fmt: skip
 
+    def dearer(self, changed: dict[str, str]) -> dict[str, str] | None:
+        """The next choice, where this one suffices when it is tried and not in the model that is made of it.
+
+        Both can differ by a little: layers are tried one beside the other, and fused in the end.
+        """
+        if len(self._seen) >= self._target.evaluations:
+            return None
+        met = [evaluation for evaluation in self._seen if evaluation.is_met]  # the dearer ones came first
+        tried = [evaluation.value for evaluation in met if evaluation.changed == changed]
+        sign = -1 if self._figure.is_better_lower else 1
+        better = [evaluation for evaluation in met if tried and sign * evaluation.value > sign * max(tried)]
+        return better[-1].changed if better else None
+
     def _is_met(self, changed: dict[str, str]) -> bool:
         value = self._figure.of(self._trial.choose(self._trial.with_all(changed)))
         self._seen.append(Evaluation(changed=changed, value=value, is_met=self._figure.suffices(value)))
@@ -71,7 +86,10 @@ class Search:
 
     def _exact_enough(self) -> dict[str, str] | None:
         ladders = [self._ladder(name) for name in self._trial.free]
-        left = max(self._target.evaluations - 2, 0)  # the first one, and the model that is made in the end
+        most = self._target.evaluations
+        left = max(most - 2, 0) - (
+            _SPARE if most >= _FROM else 0
+        )  # the first one, and the model that is made in the end
         return cheapest(ladders, self._is_met, left, may_take_all=len(self._trial.free) < len(self._trial.layers))
 
     def _ladder(self, name: str) -> list[Step]:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from mono_quant import MaxDrop, MaxSize, MinSQNR, Quantizer
 from mono_quant.core.sqnr import sum_sqnr_db
 from mono_quant.errors import ConfigurationError, TargetError
+from mono_quant.targets import Search
+from mono_quant.targets.record import Found
 
 
 def net() -> nn.Sequential:
@@ -292,6 +295,26 @@ def test_ways_are_measured_with_the_kernels_that_they_run_by():
     assert set(last.changed.values()) == {"int8-weight-only"}
     values = [one.value for one in tried if one.changed == last.changed]
     assert values == [pytest.approx(last.value, abs=0.01)] * len(values) != []
+
+
+def test_a_choice_that_comes_out_worse_than_when_it_was_tried_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch):
+    confirm, failed = Search.confirm, []
+
+    def first_fails(search: Search, changed: dict[str, str], model: nn.Module) -> Found:
+        found = confirm(search, changed, model)
+        if failed:
+            return found
+        failed.append(changed)
+        *before, last = found.evaluations
+        return attrs.evolve(found, is_met=False, evaluations=(*before, attrs.evolve(last, is_met=False)))
+
+    monkeypatch.setattr(Search, "confirm", first_fails)
+    result = quantizer(target=MinSQNR(35)).quantize(net(), data())
+    assert result.found is not None
+    assert result.found.is_met
+    assert result.found.changed not in [*failed, {}]
+    assert len(result.found.evaluations) <= 25
+    assert measured_db(net(), result.model) >= 35
 
 
 def test_shuffled_data_do_not_make_another_model_of_it():
