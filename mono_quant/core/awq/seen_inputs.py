@@ -45,7 +45,8 @@ class SeenInputs(Inputs):
     @property
     def fingerprint(self) -> bytes:
         """The bits of the sums of ``|x|`` and of ``x``: the same for layers that were given the same."""
-        return self._seen.cpu().numpy().tobytes()
+        bits: bytes = self._seen.cpu().numpy().tobytes()
+        return bits
 
     @property
     def is_usable(self) -> bool:
