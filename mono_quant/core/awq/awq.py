@@ -1,14 +1,13 @@
 """The ``awq`` algorithm: for which layers it is, and how much a factor must gain."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 
-from mono_quant.core.awq.search import Layer, best_factor
+from mono_quant.core.awq.search import best_factor
 from mono_quant.core.awq.seen_inputs import SeenInputs
 from mono_quant.core.smoothing.input_scaling import InputScaling
-from mono_quant.core.smoothing.places import Reader
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import LayerPlan
 
@@ -20,7 +19,7 @@ _WORTH_IT = 0.9
 """The same where the layer has to multiply its input itself."""
 
 
-class AWQ(InputScaling):
+class AWQ(InputScaling[SeenInputs]):
     """Multiplies weights of ``nn.Linear`` that meet large inputs, where only weights are quantized.
 
     How far is found for each input by trying: the error of the outputs on all calibration data, with weights rounded
@@ -48,7 +47,6 @@ class AWQ(InputScaling):
         is_for = plan.input is None and spec.is_scaled and spec.axis == 0
         return SeenInputs(layer) if is_for and layer.in_features <= self._max_columns else None
 
-    def factor(self, readers: Sequence[Reader], *, is_free: bool) -> Tensor | None:
+    def factor(self, readers: Sequence[Reader[SeenInputs]], *, is_free: bool) -> Tensor | None:
         """The best that was tried."""
-        layers = [Layer(r.weight, r.plan.weights["weight"], cast("SeenInputs", r.inputs)) for r in readers]
-        return best_factor(layers, grid=self._grid, at_most=_GAINS if is_free else _WORTH_IT)
+        return best_factor(readers, grid=self._grid, at_most=_GAINS if is_free else _WORTH_IT)

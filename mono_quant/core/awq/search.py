@@ -22,7 +22,6 @@ Shape suffixes: R rows (outputs), K channels (inputs).
 
 from collections.abc import Callable, Iterator, Sequence
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -30,31 +29,16 @@ from mono_quant.core.awq.seen_inputs import SeenInputs
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import decode_channels, encode
 from mono_quant.core.granularity import PerTensor
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.sizes import floored
-from mono_quant.core.tensor_spec import WeightSpec
 
-__all__ = ["Layer", "best_factor", "candidates", "error", "power"]
+__all__ = ["best_factor", "candidates", "error", "power"]
 
 _LEAST_PART = 1e-4
 """Of the largest channel: what weaker ones are taken for."""
 
 
-@attrs.frozen(eq=False)
-class Layer:
-    """A linear layer.
-
-    Args:
-        weight: float ``(R, K)``.
-        spec: how it is stored.
-        inputs: what was seen of them.
-    """
-
-    weight: Tensor
-    spec: WeightSpec
-    inputs: SeenInputs
-
-
-def best_factor(layers: Sequence[Layer], *, grid: int, at_most: float) -> Tensor | None:
+def best_factor(layers: Sequence[Reader[SeenInputs]], *, grid: int, at_most: float) -> Tensor | None:
     """What the input is to be multiplied by, ``1 / s``, float32 ``(K,)``; None where nothing is good enough.
 
     Args:
@@ -77,7 +61,7 @@ def best_factor(layers: Sequence[Layer], *, grid: int, at_most: float) -> Tensor
     return best
 
 
-def candidates(layers: Sequence[Layer], *, grid: int) -> Iterator[Tensor]:
+def candidates(layers: Sequence[Reader[SeenInputs]], *, grid: int) -> Iterator[Tensor]:
     """Each ``s`` that is tried beside 1, float64 ``(K,)``."""
     inputs_K = layers[0].inputs.magnitude
     weights_K = floored(_share_of_group(layers), _LEAST_PART)
@@ -91,7 +75,7 @@ def candidates(layers: Sequence[Layer], *, grid: int) -> Iterator[Tensor]:
             yield _centred(inputs_K**alpha / weights_K ** (1 - alpha), used_K)
 
 
-def error(layer: Layer, factor_K: Tensor) -> float:
+def error(layer: Reader[SeenInputs], factor_K: Tensor) -> float:
     """``tr(D H Dᵀ)`` of a layer whose input is multiplied by ``factor_K``: twice the squared error of its outputs."""
     factor_K = factor_K.to(layer.weight.device)
     divided_RK = (layer.weight.double() / factor_K.double()).to(layer.weight.dtype)
@@ -104,19 +88,19 @@ def error(layer: Layer, factor_K: Tensor) -> float:
     return _weighed(layer, change)
 
 
-def power(layer: Layer) -> float:
+def power(layer: Reader[SeenInputs]) -> float:
     """``tr(W H Wᵀ)``: twice the square of its outputs without their bias."""
     return _weighed(layer, lambda block: layer.weight[block].float())
 
 
-def _weighed(layer: Layer, rows: Callable[[slice], Tensor]) -> float:
+def _weighed(layer: Reader[SeenInputs], rows: Callable[[slice], Tensor]) -> float:
     """``tr(A H Aᵀ)`` of a matrix of the weight's shape that is made some rows at a time."""
     hessian_KK = layer.inputs.hessian.to(layer.weight.device)
     blocks = (rows(block) for block in row_blocks(layer.weight))
     return sum(float((some @ hessian_KK).mul_(some).sum(dtype=torch.float64)) for some in blocks)
 
 
-def _share_of_group(layers: Sequence[Layer]) -> Tensor:
+def _share_of_group(layers: Sequence[Reader[SeenInputs]]) -> Tensor:
     """The mean of ``|w| / max|w of those that share its scale|`` over the rows of all layers, float64 ``(K,)``."""
     total, rows = torch.zeros_like(layers[0].inputs.magnitude), 0
     tiny = torch.finfo(torch.float32).tiny

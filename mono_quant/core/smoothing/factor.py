@@ -16,16 +16,18 @@ Shape suffixes: R rows (outputs), K channels (inputs).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.smoothing.input_channels import InputChannels
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.sizes import floored, step
-from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+from mono_quant.core.tensor_spec import TensorSpec
 
-__all__ = ["Reader", "best_divisor", "divisor", "noise"]
+__all__ = ["best_divisor", "divisor", "noise"]
 
 _LEAST_PART = 1e-5
 """Of the largest channel: what weaker ones are taken for."""
@@ -33,24 +35,21 @@ _LEAST_PART = 1e-5
 _WORTH_IT = 0.9
 """The part of the noise that may be left at most: a factor that saves less is not worth its multiplication."""
 
-Reader = tuple[Tensor, WeightSpec, TensorSpec]
-"""A linear layer: its float weight ``(R, K)``, how that is stored, how its input is quantized."""
 
-
-def best_divisor(inputs: InputChannels, readers: Sequence[Reader], alphas: Iterable[float]) -> Tensor | None:
+def best_divisor(readers: Sequence[Reader[InputChannels]], alphas: Iterable[float]) -> Tensor | None:
     """The divisor, float64 ``(K,)``, of least noise; None where none saves a tenth of it.
 
     Args:
-        inputs: of all the readers, which read one tensor.
-        readers: the layers; the noise of each counts as a part of its output.
+        readers: all layers that read one tensor, which is quantized; the noise of each counts as a part of its output.
         alphas: to choose from.
     """
-    power = [float((weight.float().square() @ inputs.mean_square.float()).sum()) for weight, _, _ in readers]
+    inputs = readers[0].inputs
+    power = [float((r.weight.float().square() @ inputs.mean_square.float()).sum()) for r in readers]
 
     def total(s_K: Tensor) -> float:
-        return sum(noise(inputs, r, s_K) / p for r, p in zip(readers, power, strict=True) if p)
+        return sum(noise(r, s_K) / p for r, p in zip(readers, power, strict=True) if p)
 
-    largest_K = torch.stack([weight.abs().amax(dim=0).double() for weight, _, _ in readers]).amax(dim=0)
+    largest_K = torch.stack([r.weight.abs().amax(dim=0).double() for r in readers]).amax(dim=0)
     candidates = [divisor(inputs, largest_K, alpha) for alpha in alphas]
     best_K = min(candidates, key=total)
     plain = torch.ones_like(best_K)
@@ -71,16 +70,16 @@ def divisor(inputs: InputChannels, largest_K: Tensor, alpha: float) -> Tensor:
     return s_K / s_K.log().mean().exp()
 
 
-def noise(inputs: InputChannels, reader: Reader, s_K: Tensor) -> float:
+def noise(reader: Reader[InputChannels], s_K: Tensor) -> float:
     """The variance of rounding in a layer's outputs, summed over them: the formula above."""
-    weight_RK, weight_spec, input_spec = reader
+    weight_RK, inputs = reader.weight, reader.inputs
     low_K, high_K = (end / s_K for end in inputs.range)
-    step_of_input = step(low_K.amin(), high_K.amax(), input_spec)
+    step_of_input = step(low_K.amin(), high_K.amax(), cast("TensorSpec", reader.input_spec))
     squares = steps = 0.0
     for block in row_blocks(weight_RK):
         scaled = weight_RK[block].float() * s_K.float()
         squares += float(scaled.double().square().sum())
-        steps += float(step(scaled.amin(dim=1), scaled.amax(dim=1), weight_spec).square().sum())
+        steps += float(step(scaled.amin(dim=1), scaled.amax(dim=1), reader.spec).square().sum())
     of_input = float(step_of_input.square()) * squares
     of_weight = steps * float((inputs.mean_square / s_K.square()).sum())
     return (of_input + of_weight) / 12

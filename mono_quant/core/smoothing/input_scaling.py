@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, Generic, cast
 
 from torch import Tensor, nn
 
-from mono_quant.core.smoothing.inputs import Inputs
-from mono_quant.core.smoothing.places import Places, Reader, multiplied
+from mono_quant.core.smoothing.places import Places, multiplied
+from mono_quant.core.smoothing.reader import Reader, SeenT
 from mono_quant.core.smoothing.scaled_layer import is_finite, scaled_channels, with_own_factor
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
@@ -18,7 +18,7 @@ __all__ = ["InputScaling"]
 _FACTOR = "input_factor"
 
 
-class InputScaling(Algorithm):
+class InputScaling(Algorithm, Generic[SeenT]):
     """Finds where a factor can go, for ``nn.Linear``; a subclass finds the factor.
 
     Where the watched flow proves that all who read the module before are such layers, and its output scales with its
@@ -36,11 +36,11 @@ class InputScaling(Algorithm):
         self._insert = insert
 
     @abstractmethod
-    def inputs(self, layer: nn.Linear, plan: LayerPlan) -> Inputs | None:
+    def inputs(self, layer: nn.Linear, plan: LayerPlan) -> SeenT | None:
         """What to collect of the inputs of a layer; None to leave the layer alone."""
 
     @abstractmethod
-    def factor(self, readers: Sequence[Reader], *, is_free: bool) -> Tensor | None:
+    def factor(self, readers: Sequence[Reader[SeenT]], *, is_free: bool) -> Tensor | None:
         """What the input of these layers is to be multiplied by, float32 ``(K,)``; None for nothing.
 
         Args:
@@ -61,14 +61,14 @@ class InputScaling(Algorithm):
         found: list[Rewrite] = []
         settled: set[str] = set()
         for before, readers in places.before():
-            factor = self.factor([places.reader(name) for name in readers], is_free=True)
+            factor = self._factor(places, readers, is_free=True)
             if factor is None:
                 settled.update(readers)
             elif places.takes(before, modules[before], factor):
                 found.append(self._rewrite((before, *readers), factor))
                 settled.update(readers)
         for names in places.by_input(set(plan.layers) - settled) if self._insert else ():
-            factor = self.factor([places.reader(name) for name in names], is_free=False)
+            factor = self._factor(places, names, is_free=False)
             if factor is not None:
                 found += [self._rewrite((name,), factor) for name in names]
         return [rewrite for rewrite in found if all(map(is_finite, self.apply(rewrite, modules).values()))]
@@ -85,6 +85,10 @@ class InputScaling(Algorithm):
         divisor = factor.double().reciprocal()
         undone = {name: scaled_channels(modules[name], before=divisor) for name in readers}
         return {before: multiplied(modules[before], factor), **undone}
+
+    def _factor(self, places: Places, names: Sequence[str], *, is_free: bool) -> Tensor | None:
+        readers = [cast("Reader[SeenT]", places.reader(name)) for name in names]  # `inputs` collects nothing else
+        return self.factor(readers, is_free=is_free)
 
     def _rewrite(self, layers: tuple[str, ...], factor: Tensor) -> Rewrite:
         return Rewrite(algorithm=self.name, layers=layers, removed={}, values={_FACTOR: factor})

@@ -3,36 +3,21 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
-import attrs
 import torch
 from torch import Tensor, nn
 
 from mono_quant.core.plan import tied_layers
 from mono_quant.core.smoothing.inputs import Inputs
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.scaled_layer import is_scaled_by_rows, may_scale_channels, scaled_channels
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale, scaled
 from mono_quant.plugin_api.algorithm import DataFlow
-from mono_quant.plugin_api.plan import LayerPlan, Plan
+from mono_quant.plugin_api.plan import Plan
 
-__all__ = ["Places", "Reader", "multiplied"]
+__all__ = ["Places", "multiplied"]
 
 _THROUGH = (nn.Identity, nn.PReLU)
 """Modules with an output of their own that channels keep their factor through."""
-
-
-@attrs.frozen(eq=False)
-class Reader:
-    """A linear layer that reads the tensor for which a factor is wanted.
-
-    Args:
-        weight: float ``(R, K)``.
-        plan: how it is quantized.
-        inputs: what was seen of them.
-    """
-
-    weight: Tensor
-    plan: LayerPlan
-    inputs: Inputs
 
 
 def multiplied(module: nn.Module, factor: Tensor) -> nn.Module:
@@ -85,10 +70,10 @@ class Places:
                 groups.setdefault(self.reader(name).inputs.fingerprint, []).append(name)
         return [tuple(group) for group in groups.values()]
 
-    def reader(self, name: str) -> Reader:
+    def reader(self, name: str) -> Reader[Inputs]:
         """One of the layers."""
-        weight = cast("nn.Linear", self._modules[name]).weight.detach()
-        return Reader(weight, self._plans[name], cast("Inputs", self._flow.statistic(name)))
+        weight, plan = cast("nn.Linear", self._modules[name]).weight.detach(), self._plans[name]
+        return Reader(weight, plan.weights["weight"], plan.input, cast("Inputs", self._flow.statistic(name)))
 
     def _readers(self, name: str) -> tuple[str, ...]:
         """All layers that read what a module gives; none where it cannot take a factor."""

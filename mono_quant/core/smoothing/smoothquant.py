@@ -1,15 +1,14 @@
 """The ``smoothquant`` algorithm: factors by which inputs are quantized with less noise."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from torch import Tensor, nn
 
 from mono_quant.core.smoothing.factor import best_divisor
 from mono_quant.core.smoothing.input_channels import InputChannels
 from mono_quant.core.smoothing.input_scaling import InputScaling
-from mono_quant.core.smoothing.places import Reader
-from mono_quant.core.tensor_spec import TensorSpec
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import LayerPlan
 
@@ -18,7 +17,7 @@ __all__ = ["SmoothQuant"]
 _GRID = tuple(step / 20 for step in range(21))
 
 
-class SmoothQuant(InputScaling):
+class SmoothQuant(InputScaling[InputChannels]):
     """Evens out the channels of the inputs of ``nn.Linear`` that are quantized.
 
     Layers whose noise would not fall by a tenth stay as they are.
@@ -41,9 +40,8 @@ class SmoothQuant(InputScaling):
         del layer
         return None if plan.input is None else InputChannels()
 
-    def factor(self, readers: Sequence[Reader], *, is_free: bool) -> Tensor | None:
+    def factor(self, readers: Sequence[Reader[InputChannels]], *, is_free: bool) -> Tensor | None:
         """The inverse of the divisor of least noise."""
         del is_free
-        as_tuples = [(r.weight, r.plan.weights["weight"], cast("TensorSpec", r.plan.input)) for r in readers]
-        s_K = best_divisor(cast("InputChannels", readers[0].inputs), as_tuples, self._alphas)
+        s_K = best_divisor(readers, self._alphas)
         return None if s_K is None else s_K.reciprocal().float()

@@ -5,10 +5,11 @@ import torch
 from slow_awq import best, divisors, output_error
 from torch import Tensor, nn
 
-from mono_quant.core.awq.search import Layer, best_factor, candidates, error, power
+from mono_quant.core.awq.search import best_factor, candidates, error, power
 from mono_quant.core.awq.seen_inputs import SeenInputs
 from mono_quant.core.granularity import PerChannel, PerGroup, PerTensor
 from mono_quant.core.qtypes import int_type
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.tensor_spec import WeightSpec
 
 SIZE = 8
@@ -28,7 +29,9 @@ def weight_of(rows: int = 12, seed: int = 1) -> Tensor:
     return torch.randn(rows, COLUMNS, generator=torch.Generator().manual_seed(seed))
 
 
-def layer(x: Tensor, weight: Tensor, bits: int = 4, *, symmetric: bool = False, grain: object = None) -> Layer:
+def layer(
+    x: Tensor, weight: Tensor, bits: int = 4, *, symmetric: bool = False, grain: object = None
+) -> Reader[SeenInputs]:
     seen = SeenInputs(nn.Linear(weight.shape[1], weight.shape[0]))
     for batch in x.split(64):
         seen(batch)
@@ -36,7 +39,7 @@ def layer(x: Tensor, weight: Tensor, bits: int = 4, *, symmetric: bool = False, 
         dtype=int_type(bits), symmetric=symmetric, granularity=grain or PerGroup(SIZE), shape=weight.shape,
         float_dtype=str(weight.dtype).removeprefix("torch."),
     )  # fmt: skip
-    return Layer(weight, spec, seen)
+    return Reader(weight, spec, None, seen)
 
 
 def ratios(one: Tensor, other: Tensor) -> Tensor:

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from mono_quant.core.granularity import PerChannel, PerTensor
 from mono_quant.core.qtypes import INT8, UINT8
-from mono_quant.core.smoothing.factor import Reader, best_divisor, divisor, noise
+from mono_quant.core.smoothing.factor import best_divisor, divisor, noise
 from mono_quant.core.smoothing.input_channels import InputChannels
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
 INPUT = TensorSpec(dtype=UINT8, symmetric=False, granularity=PerTensor())
 ALPHAS = [step / 20 for step in range(21)]
 
 
-def reader(weight: Tensor) -> Reader:
+def reader(x: Tensor, weight: Tensor) -> Reader[InputChannels]:
     spec = WeightSpec(dtype=INT8, symmetric=True, granularity=PerChannel(0), shape=weight.shape, float_dtype="float32")
-    return weight, spec, INPUT
+    return Reader(weight, spec, INPUT, channels(x))
 
 
 def channels(x: Tensor) -> InputChannels:
@@ -61,7 +62,7 @@ def test_the_noise_is_that_of_rounding(alpha: float):
     s = divisor(channels(x), weight.abs().amax(0).double(), alpha)
     error = rounded_output(x, weight, s) - x.double() @ weight.double().T
     measured = float(error.square().mean(0).sum())
-    assert 0.8 < noise(channels(x), reader(weight), s) / measured < 1.3  # rounding taken as uniform and independent
+    assert 0.8 < noise(reader(x, weight), s) / measured < 1.3  # rounding taken as uniform and independent
 
 
 def test_the_best_divisor_makes_less_error_than_none_and_than_the_papers_alphas():
@@ -71,7 +72,7 @@ def test_the_best_divisor_makes_less_error_than_none_and_than_the_papers_alphas(
     def error(s: Tensor) -> float:
         return float((rounded_output(x, weight, s) - exact).square().mean())
 
-    best = best_divisor(channels(x), [reader(weight)], ALPHAS)
+    best = best_divisor([reader(x, weight)], ALPHAS)
     assert best is not None
     largest = weight.abs().amax(0).double()
     assert error(best) < error(torch.ones(32, dtype=torch.float64)) / 10
@@ -80,17 +81,17 @@ def test_the_best_divisor_makes_less_error_than_none_and_than_the_papers_alphas(
 
 def test_even_channels_are_left_as_they_are():
     torch.manual_seed(0)
-    assert best_divisor(channels(torch.rand(4000, 32) * 2 - 1), [reader(torch.rand(24, 32) - 0.5)], ALPHAS) is None
+    assert best_divisor([reader(torch.rand(4000, 32) * 2 - 1, torch.rand(24, 32) - 0.5)], ALPHAS) is None
 
 
 def test_readers_with_unlike_weights_share_one_divisor_that_suits_both():
     x, weight = with_outliers()
     other = weight.flip(1) * 1000  # its noise is counted as a part of its own output
-    readers = [reader(weight), reader(other)]
-    s = best_divisor(channels(x), readers, ALPHAS)
+    readers = [reader(x, weight), reader(x, other)]
+    s = best_divisor(readers, ALPHAS)
     assert s is not None
     for one in readers:
-        assert noise(channels(x), one, s) < noise(channels(x), one, torch.ones_like(s))
+        assert noise(one, s) < noise(one, torch.ones_like(s))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -99,10 +100,10 @@ def test_channels_that_are_never_used_on_either_side_have_a_finite_divisor(alpha
     x[:, 0], weight[:, 1], x[:, 2], weight[:, 2] = 0, 0, 0, 0
     s = divisor(channels(x), weight.abs().amax(0).double(), alpha)
     assert bool((s.isfinite() & (s > 0)).all())
-    assert math.isfinite(noise(channels(x), reader(weight), s))
-    assert best_divisor(channels(x), [reader(weight)], [alpha]) is not None or alpha == 0.0
+    assert math.isfinite(noise(reader(x, weight), s))
+    assert best_divisor([reader(x, weight)], [alpha]) is not None or alpha == 0.0
 
 
 def test_a_layer_of_zeros_is_left_as_it_is():
     x, weight = with_outliers()
-    assert best_divisor(channels(x), [reader(torch.zeros_like(weight))], ALPHAS) is None
+    assert best_divisor([reader(x, torch.zeros_like(weight))], ALPHAS) is None
