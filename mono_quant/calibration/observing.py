@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import BaseTorchFunctionMode
 
 from mono_quant.calibration.collecting import Collector, first_input
 from mono_quant.calibration.data import describe
 from mono_quant.core.tensors import versions
 from mono_quant.errors import CalibrationError, ConfigurationError, PluginError
-from mono_quant.modules import SmoothedLinear
+from mono_quant.modules import SmoothedLinear, without_fast_paths
 from mono_quant.plugin_api.observer import Observer
 
 __all__ = ["Running", "observing"]
@@ -41,11 +40,11 @@ class Running:
         try:
             yield
         except Exception:
-            self._refuse_non_finite()
+            self._look_at_ends()
             raise
-        self._refuse_non_finite()
+        self._look_at_ends()
 
-    def _refuse_non_finite(self) -> None:
+    def _look_at_ends(self) -> None:
         numbers = [end.flatten() for _, ends in self.shown for end in ends]
         if numbers and not bool(torch.cat(numbers).isfinite().all()):
             for name, ends in self.shown:
@@ -64,9 +63,7 @@ def observing(
             f"observers are given for {unknown}, which the model has not; it has {sorted(modules)}"
         )
     with ExitStack() as stack:
-        if any(isinstance(module, nn.TransformerEncoder) for module in modules.values()):
-            # In any such mode torch leaves its fast paths, on which the layers would be given nested tensors.
-            stack.enter_context(BaseTorchFunctionMode())
+        stack.enter_context(without_fast_paths(model))
         for name, observer in observers.items():
             handle = modules[name].register_forward_pre_hook(_hook(name, observer, running), with_kwargs=True)
             stack.callback(handle.remove)

@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 from torch import Tensor, nn
-from torch.overrides import BaseTorchFunctionMode
 
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.collecting import first_input
@@ -26,7 +25,7 @@ from mono_quant.layer_report.hints import hint_of
 from mono_quant.layer_report.input_figures import InputFigures
 from mono_quant.layer_report.output_figures import OutputFigures
 from mono_quant.layer_report.record import LayerReport
-from mono_quant.modules import SmoothedLinear, leave_fast_paths
+from mono_quant.modules import SmoothedLinear, leave_fast_paths, without_fast_paths
 from mono_quant.plugin_api import LayerPlan, QuantizedLayer
 from mono_quant.rewriting import float_layer, with_other_inputs
 from mono_quant.run import Run
@@ -114,9 +113,7 @@ def _seen(model: nn.Module, quantized: nn.Module, run: Run, components: Componen
 def _watching(model: nn.Module, beside: Mapping[str, "_Beside"]) -> Iterator[None]:
     modules = dict(model.named_modules())
     with ExitStack() as stack:
-        if any(isinstance(module, nn.TransformerEncoder) for module in modules.values()):
-            # In any such mode torch leaves its fast paths, which do not call the layers.
-            stack.enter_context(BaseTorchFunctionMode())
+        stack.enter_context(without_fast_paths(model))
         for name, hook in beside.items():
             stack.callback(modules[name].register_forward_hook(hook, prepend=True, with_kwargs=True).remove)
         yield

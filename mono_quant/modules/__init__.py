@@ -4,7 +4,7 @@ from mono_quant.modules.attention import QuantizedMultiheadAttention
 from mono_quant.modules.base import QuantizedModule
 from mono_quant.modules.conv import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d
 from mono_quant.modules.embedding import BagOfRows, Rows
-from mono_quant.modules.fast_paths import leave_fast_paths
+from mono_quant.modules.fast_paths import leave_fast_paths, without_fast_paths
 from mono_quant.modules.handover import find_handovers, hand_over
 from mono_quant.modules.kernel_module import KernelModule
 from mono_quant.modules.linear import QuantizedLinear
@@ -37,4 +37,5 @@ __all__ = [
     "share_tied",
     "to_float",
     "why_no_subclass",
+    "without_fast_paths",
 ]

@@ -1,14 +1,16 @@
 """Torch's fast paths for encoders read the weights of layers without calling them. Int8 codes must not be read so."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import BaseTorchFunctionMode
 
 from mono_quant.modules.smoothed import SmoothedLinear
 
-__all__ = ["leave_fast_paths", "return_to_fast_paths"]
+__all__ = ["leave_fast_paths", "return_to_fast_paths", "without_fast_paths"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -16,6 +18,16 @@ _BEFORE = "mono_quant_before"
 """The attribute of a module that holds what was switched off in it, so that it can be switched on again."""
 _HOOK = "mono_quant"
 """Under a key of our own, since torch's are numbers that begin anew in the process that unpickles a model."""
+
+
+@contextmanager
+def without_fast_paths(model: nn.Module) -> Iterator[None]:
+    """While this lasts torch's encoders call their layers, so that hooks see them, and give them no nested tensors."""
+    if any(isinstance(module, nn.TransformerEncoder) for module in model.modules()):
+        with BaseTorchFunctionMode():  # in any such mode torch leaves them
+            yield
+    else:
+        yield
 
 
 def leave_fast_paths(model: _Model, quantized: Iterable[str]) -> _Model:

@@ -17,8 +17,8 @@ from mono_quant.targets.trial import Trial, total_bytes
 __all__ = ["Search", "measured"]
 
 _HUGE = 1e30
-_SPARE, _FROM = 2, 12
-"""Evaluations that are left for models that come out worse than they were tried, where so many may be made."""
+_SPARE = 2
+"""Evaluations that are left for models that come out worse than they were tried: a fifth of them, and no more."""
 _RANKED_ON = 1
 """Batches that layers are ranked on: the order matters, not the figures."""
 
@@ -86,10 +86,8 @@ class Search:
 
     def _exact_enough(self) -> dict[str, str] | None:
         ladders = [self._ladder(name) for name in self._trial.free]
-        most = self._target.evaluations
-        left = max(most - 2, 0) - (
-            _SPARE if most >= _FROM else 0
-        )  # the first one, and the model that is made in the end
+        left = max(self._target.evaluations - 2, 0)  # the first one, and the model that is made in the end
+        left -= min(_SPARE, left // 5)
         return cheapest(ladders, self._is_met, left, may_take_all=len(self._trial.free) < len(self._trial.layers))
 
     def _ladder(self, name: str) -> list[Step]:

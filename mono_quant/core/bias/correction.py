@@ -12,7 +12,7 @@ from mono_quant.core.bias.shift import correction, shift
 from mono_quant.core.bias.window_sample import WindowSample
 from mono_quant.core.granularity import PerTensor, PerToken
 from mono_quant.core.plan import tied_layers
-from mono_quant.core.schemes.layers import overridden
+from mono_quant.core.schemes.layers import LINEAR_AND_CONV, overridden
 from mono_quant.modules import SmoothedLinear
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.layer import QuantizedLayer
@@ -20,7 +20,7 @@ from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
 __all__ = ["BiasCorrection"]
 
-_KINDS = (SmoothedLinear, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_KINDS = (SmoothedLinear, *LINEAR_AND_CONV)
 _WORTH_IT = 0.1
 """The least part of the power of an input that is in its mean where a layer gets a bias: so much of the noise of
 rounded weights, which are off independently of each other, a bias can take away."""

@@ -11,8 +11,9 @@ from mono_quant.core.equalization.link import Link
 from mono_quant.core.granularity import PerTensor
 from mono_quant.core.plan import tied_layers
 from mono_quant.core.scaling import channel_axis
+from mono_quant.core.schemes.layers import LINEAR_AND_CONV
 from mono_quant.core.smoothing.scaled_layer import (
-    LAYERS,
+    THROUGH,
     is_finite,
     is_scaled_by_rows,
     may_scale_channels,
@@ -24,8 +25,6 @@ from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 __all__ = ["CrossLayerEqualization"]
 
 _NAME = "cross-layer-equalization"
-_BETWEEN = (nn.Identity, nn.PReLU)
-"""Modules that a chain goes on through: what a BatchNorm was before it was folded, and a homogeneous one."""
 
 
 class CrossLayerEqualization(Algorithm):
@@ -41,7 +40,7 @@ class CrossLayerEqualization(Algorithm):
         """The channels of what is quantized."""
         del name
         axis = channel_axis(module)
-        is_known = plan is not None and set(plan.weights) == {"weight"} and type(module) in LAYERS
+        is_known = plan is not None and set(plan.weights) == {"weight"} and type(module) in LINEAR_AND_CONV
         return InputRanges(axis) if is_known and axis is not None else None
 
     def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
@@ -100,7 +99,7 @@ class _Layers:
     def _next(self, name: str) -> str | None:
         """The layer that follows in a chain."""
         follower = self._flow.follower(name)
-        while follower is not None and type(self._modules[follower]) in _BETWEEN and not self._is_bound(follower):
+        while follower is not None and type(self._modules[follower]) in THROUGH and not self._is_bound(follower):
             follower = self._flow.follower(follower)
         return follower if follower is not None and self._may(follower) else None
 

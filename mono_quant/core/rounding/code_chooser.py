@@ -14,7 +14,7 @@ from mono_quant.core.rounding.grid import Grid, codes_of_stored, stored_codes
 from mono_quant.core.rounding.input_products import InputProducts
 from mono_quant.core.rounding.row_errors import row_errors
 from mono_quant.core.rounding.rules import code_limits, within_rules
-from mono_quant.core.schemes.layers import overridden
+from mono_quant.core.schemes.layers import LINEAR_AND_CONV, overridden
 from mono_quant.errors import ConfigurationError, QuantizationWarning
 from mono_quant.modules import SmoothedLinear
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
@@ -23,7 +23,6 @@ from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
 __all__ = ["CodeChooser", "CodeProblem"]
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WORTH_IT = 0.999
 """The part of a row's error that may be left at most; a smaller gain could be an error of the sums themselves."""
 
@@ -138,7 +137,7 @@ class CodeChooser(Algorithm):
 
     def _is_for(self, layer: nn.Module, plan: LayerPlan) -> bool:
         spec = plan.weights.get("weight")
-        base = next((base for base in _LAYERS if isinstance(layer, base)), None)
+        base = next((base for base in LINEAR_AND_CONV if isinstance(layer, base)), None)
         if spec is None or base is None or (overridden(layer, base) and type(layer) is not SmoothedLinear):
             return False
         is_of_integers = spec.is_scaled and not spec.dtype.is_float

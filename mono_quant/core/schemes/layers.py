@@ -12,6 +12,7 @@ from mono_quant.plugin_api.plan import LayerPlan
 
 __all__ = [
     "FLOATS",
+    "LINEAR_AND_CONV",
     "all_finite",
     "bytes_beside",
     "channel_axis",
@@ -28,6 +29,8 @@ _ONE_WEIGHT = (
     nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag,
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
+LINEAR_AND_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Those that algorithms work on."""
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _METHODS = ("forward", "_conv_forward", "__call__")
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

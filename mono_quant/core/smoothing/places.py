@@ -9,15 +9,12 @@ from torch import Tensor, nn
 from mono_quant.core.plan import tied_layers
 from mono_quant.core.smoothing.inputs import Inputs
 from mono_quant.core.smoothing.reader import Reader
-from mono_quant.core.smoothing.scaled_layer import is_scaled_by_rows, may_scale_channels, scaled_channels
+from mono_quant.core.smoothing.scaled_layer import THROUGH, is_scaled_by_rows, may_scale_channels, scaled_channels
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale, scaled
 from mono_quant.plugin_api.algorithm import DataFlow
 from mono_quant.plugin_api.plan import Plan
 
 __all__ = ["Places", "multiplied"]
-
-_THROUGH = (nn.Identity, nn.PReLU)
-"""Modules with an output of their own that channels keep their factor through."""
 
 
 def multiplied(module: nn.Module, factor: Tensor) -> nn.Module:
@@ -82,7 +79,7 @@ class Places:
         if not self._may_scale_channels(name):
             return ()
         reader = self._flow.follower(name)
-        while reader is not None and type(self._modules[reader]) in _THROUGH and not self._are_bound(reader):
+        while reader is not None and type(self._modules[reader]) in THROUGH and not self._are_bound(reader):
             reader = self._flow.follower(reader)
         return () if reader is None else (reader,)
 

@@ -7,19 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.granularity import PerChannel, PerGroup
-from mono_quant.core.schemes.layers import overridden
+from mono_quant.core.schemes.layers import LINEAR_AND_CONV, overridden
 from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.modules import SmoothedLinear
 
-__all__ = ["LAYERS", "is_finite", "is_scaled_by_rows", "may_scale_channels", "scaled_channels", "with_own_factor"]
+__all__ = ["THROUGH", "is_finite", "is_scaled_by_rows", "may_scale_channels", "scaled_channels", "with_own_factor"]
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+THROUGH = (nn.Identity, nn.PReLU)
+"""Modules with an output of their own that channels keep their factor through: PReLU, and what a BatchNorm was before
+it was folded."""
 
 
 def may_scale_channels(layer: nn.Module) -> bool:
-    """Whether this is one of `LAYERS` that does nothing else, with its weight and bias among its parameters."""
+    """Whether this is one of `LINEAR_AND_CONV` and does nothing else, with weight and bias among its parameters."""
     own = layer._parameters  # noqa: SLF001 - what is computed, as by a parametrization, is not in this table
-    return type(layer) in LAYERS and not overridden(layer, type(layer)) and {"weight", "bias"} <= own.keys()
+    return type(layer) in LINEAR_AND_CONV and not overridden(layer, type(layer)) and {"weight", "bias"} <= own.keys()
 
 
 def is_scaled_by_rows(spec: WeightSpec) -> bool:
@@ -37,7 +39,7 @@ def scaled_channels(layer: nn.Module, before: Tensor | None = None, after: Tenso
     """A layer of the same function but for its channels.
 
     Args:
-        layer: one of `LAYERS`.
+        layer: one of `LINEAR_AND_CONV`.
         before: what its input was divided by, ``(C,)``.
         after: what its output is to be divided by, ``(R,)``.
     """

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from ..tables import table
+from ..tables import table, versions_text
 from .contenders import asked
 from .gate_targets import TARGETS
 from .models import MODELS, Model
@@ -44,7 +44,7 @@ def page(rows: list[Row], gates: list[GateRow]) -> str:
 def _lines(rows: list[Row], gates: list[GateRow]) -> Iterator[str]:
     yield _INTRODUCTION
     cpus = dict.fromkeys(row.cpu for row in rows if row.cpu)
-    yield from ("", f"Machine: {'; '.join(cpus) or 'none'}. Versions: {_versions(rows)}.")
+    yield from ("", f"Machine: {'; '.join(cpus) or 'none'}. Versions: {versions_text(row.versions for row in rows)}.")
     yield from ("", "## Summary", "", *_summary(rows))
     yield from ("", "## Reaching a target", "", *_gate(gates))
     for name, model in MODELS.items():
@@ -163,12 +163,3 @@ def _line(row: Row, figures: tuple[str, ...], *, is_chosen: bool) -> tuple[str, 
 
 def _is_ours(row: Row) -> bool:
     return row.contender.startswith("ours / ")
-
-
-def _versions(rows: list[Row]) -> str:
-    """Each distribution with its version, or with all of them where rows differ."""
-    found: dict[str, dict[str, None]] = {}
-    for row in rows:
-        for name, version in row.versions.items():
-            found.setdefault(name, {})[version] = None
-    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items()) or "none"

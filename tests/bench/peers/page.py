@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import median
 
-from ..tables import table
+from ..tables import table, versions_text
 from .rows import Figures, Row
 from .runners import peers_of
 from .setting import AVX2, FULL, Setting
@@ -64,7 +64,7 @@ def left_out(workload: str, rows: list[Row]) -> dict[str, str]:
 def _lines(rows: list[Row]) -> Iterator[str]:
     yield _INTRODUCTION
     cpus = dict.fromkeys(row.cpu for row in rows if row.cpu)
-    yield from ("", f"Machine: {'; '.join(cpus) or 'none'}. Versions: {_versions(rows)}.")
+    yield from ("", f"Machine: {'; '.join(cpus) or 'none'}. Versions: {versions_text(row.versions for row in rows)}.")
     for setting in sorted({row.cell.setting for row in rows}, key=_order):
         of_setting = [row for row in rows if row.cell.setting == setting]
         yield from ("", f"## {setting.title[0].upper()}{setting.title[1:]}", "")
@@ -139,12 +139,3 @@ def _float_ms(rows: list[Row]) -> str:
     """Over the processes of all peers: their median, and how far apart they are."""
     times = [one.float_ms for _, one in by_speed(rows)]
     return f"{median(times):.2f} ({min(times):.2f} to {max(times):.2f})" if times else "none"
-
-
-def _versions(rows: list[Row]) -> str:
-    """Each distribution with its version, or with all of them where rows differ."""
-    found: dict[str, dict[str, None]] = {}
-    for row in rows:
-        for name, version in row.versions.items():
-            found.setdefault(name, {})[version] = None
-    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items()) or "none"
