@@ -19,6 +19,13 @@ from mono_quant.core.rounding.row_errors import row_errors
 
 BITS = 3
 LOW, HIGH = -4, 3
+SUMS = 1e-4
+"""How far sums of float32, of which the choices are made, may be from those in float64."""
+LEFT = 0.15
+"""Of the way from the nearest codes to the best; single changes left 12 to 14 % when this was written."""
+OTHER_CHOICES = 0.1
+"""Products of other shapes round otherwise, and a choice on the edge then falls the other way: errors are near each
+other and not the same."""
 
 
 def problem_of(
@@ -62,13 +69,13 @@ def test_the_error_is_near_the_least_of_all_choices(size: int, shrink: float):
         codes = AdaRound().choose(problem)
         assert codes is not None
         least, errors = best_of(problem, x), errors_of(problem, codes, x)
-        assert bool((errors >= least * (1 - 1e-4)).all())
+        assert bool((errors >= least * (1 - SUMS)).all())
         best, found, plain = (
             best + least.sum(),
             found + errors.sum(),
             plain + errors_of(problem, problem.codes_RK, x).sum(),
         )
-    assert found < best + 0.15 * (plain - best)
+    assert found < best + LEFT * (plain - best)
 
 
 def test_it_is_no_worse_than_the_paper_s_own_way():
@@ -106,7 +113,7 @@ def test_no_single_other_choice_is_better():
         other = codes.clone()
         is_open = choices.step_RK[:, column] > 0
         other[is_open, column] = (2 * choices.lower_RK + 1 - codes)[is_open, column]
-        assert bool((errors_of(problem, other, x) >= errors * (1 - 1e-4)).all())
+        assert bool((errors_of(problem, other, x) >= errors * (1 - SUMS)).all())
 
 
 def test_the_relaxation_alone_is_better_than_the_nearest_codes():
@@ -188,7 +195,7 @@ def test_groups_of_a_convolution_are_solved_each_by_itself():
     assert found is not None
     errors = together.errors(found)
     expected = torch.cat([part.errors(codes) for part, codes in zip(parts, alone, strict=True) if codes is not None])
-    torch.testing.assert_close(errors, expected, rtol=0.1, atol=0)
+    torch.testing.assert_close(errors, expected, rtol=OTHER_CHOICES, atol=0)
 
 
 def test_large_weights_are_worked_through_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch):
@@ -198,7 +205,7 @@ def test_large_weights_are_worked_through_some_rows_at_a_time(monkeypatch: pytes
     pieces = AdaRound().choose(problem)
     assert whole is not None
     assert pieces is not None
-    torch.testing.assert_close(problem.errors(pieces), problem.errors(whole), rtol=0.1, atol=0)
+    torch.testing.assert_close(problem.errors(pieces), problem.errors(whole), rtol=OTHER_CHOICES, atol=0)
 
 
 def test_the_changes_never_raise_the_error():
