@@ -1,9 +1,11 @@
 """What algorithms collect of inputs can be large: how long it is kept."""
 
+import gc
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,15 @@ from mono_quant.plugin_api import (
 
 living: "weakref.WeakSet[Large]" = weakref.WeakSet()
 counts: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def _without_collection() -> Iterator[None]:
+    """What is in no cycle goes at once; when the collector comes by is chance."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Large:

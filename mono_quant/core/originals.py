@@ -5,6 +5,9 @@ schema says it writes into. So only what is written is copied. What does not pas
 thread, as NumPy and other libraries do not, is not seen.
 """
 
+import gc
+import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -94,6 +97,7 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, *originals: Originals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._originals = originals
+        _load_dynamo()
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -105,6 +109,17 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for originals in self._originals:
                 originals.save(tensor)
         return func(*args, **kwargs)
+
+
+def _load_dynamo() -> None:
+    """Load now what torch loads when the first mode sees its first operation.
+
+    Its loading leaves a cycle that keeps all frames that called it, and with them the data and the statistics of a
+    whole calibration, until the next collection.
+    """
+    if "torch._dynamo" not in sys.modules:
+        importlib.import_module("torch._dynamo")
+        gc.collect()
 
 
 def _written(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
