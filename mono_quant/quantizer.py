@@ -13,7 +13,7 @@ from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
-from mono_quant.component import Component
+from mono_quant.component import Component, Wanted
 from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
@@ -256,13 +256,19 @@ class Quantizer:
         self.components.prepare()
         return QuantizedCheckpoint(source, self.config, self.components)
 
-    def load(self, path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    def load(
+        self,
+        path: str | Path,
+        model: nn.Module | Callable[[], nn.Module],
+        format: Wanted | None = None,  # noqa: A002 - the word that users know
+    ) -> nn.Module:
         """A saved quantized model.
 
         Args:
-            path: the file; its suffix chooses the format.
+            path: the file, whose suffix chooses the format, or a folder.
             model: an instance of the float model's class, which is not changed and may be on ``meta``, or a function
                 without arguments that builds one. Its weights are not read.
+            format: name of a format, or a mapping of it and options, in place of the one that ``path`` chooses.
 
         Raises:
             ArtifactError: when the file cannot be read, or does not fit the model.
@@ -270,7 +276,7 @@ class Quantizer:
         """
         skeleton = _built(model)
         with naming(path):
-            artifact = self.components.format_for(path).load(Path(path))
+            artifact = self.components.format_for(path, format).load(Path(path))
             with self.components.comparing(artifact.manifest):
                 loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         use_kernels(loaded, self.components)

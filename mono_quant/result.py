@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from torch import nn
 
-from mono_quant.component import Component
+from mono_quant.component import Component, Wanted
 from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
 from mono_quant.io.files import write
@@ -36,7 +36,7 @@ class QuantizationResult:
         validation: what the validators found; None when none were asked for.
         plan: the coverage ledger, as it was carried out.
         example: a copy of the first calibration batch; None without data.
-        format_for: gives the format for a file name; formats are plugins.
+        format_for: gives the format for a file name, or of a name; formats are plugins.
         compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
         observed: layer → the observer of its input, and how it was asked for.
         found: how the quantizer's target was reached; None where it had none.
@@ -48,19 +48,27 @@ class QuantizationResult:
     validation: ValidationResult | None
     plan: Plan
     example: Batch | None = attrs.field(default=None, repr=False)
-    format_for: Callable[[str | Path], Format] = attrs.field(repr=False)
+    format_for: Callable[[str | Path, Wanted | None], Format] = attrs.field(repr=False)
     compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
     observed: Mapping[str, tuple[Observer, Component]] = attrs.field(factory=dict, repr=False)
     found: Found | None = None
     layers: tuple[LayerReport, ...] = attrs.field(default=(), repr=False)
 
-    def save(self, path: str | Path) -> None:
-        """Write the quantized model with its manifest; the suffix chooses the format.
+    def save(
+        self,
+        path: str | Path,
+        format: Wanted | None = None,  # noqa: A002 - the word that users know
+    ) -> None:
+        """Write the quantized model with its manifest.
+
+        Args:
+            path: its suffix chooses the format.
+            format: name of a format, or a mapping of it and options, in place of that.
 
         Raises:
             ArtifactError: when it cannot be written.
         """
-        write(self.format_for(path), self.model, path)
+        write(self.format_for(path, format), self.model, path)
 
     def compile(
         self,

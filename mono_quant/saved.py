@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mono_quant._plugins.components import format_for
+from mono_quant._plugins.formats import format_for
 from mono_quant._plugins.manager import PluginManager
+from mono_quant.component import Wanted
 from mono_quant.errors import ArtifactError
 from mono_quant.io.manifest import Manifest, read_manifest
 from mono_quant.io.naming import naming
@@ -13,13 +14,17 @@ from mono_quant.plugin_api.artifact import Artifact
 __all__ = ["manifest_of", "read_artifact"]
 
 
-def read_artifact(path: str | Path, plugins: Iterable[object] = ()) -> Artifact:
-    """The tensors and the manifest in a file, whose suffix chooses the format.
+def read_artifact(
+    path: str | Path,
+    plugins: Iterable[object] = (),
+    format: Wanted | None = None,  # noqa: A002 - the word that users know
+) -> Artifact:
+    """The tensors and the manifest in a file; ``format`` in place of the one that its suffix, or the folder, chooses.
 
     Raises:
         ArtifactError: when it cannot be read.
     """
-    return format_for(path, PluginManager.with_plugins(plugins)).load(Path(path))
+    return format_for(path, PluginManager.with_plugins(plugins), format).load(Path(path))
 
 
 def manifest_of(artifact: Artifact, path: str | Path) -> Manifest:

@@ -12,14 +12,16 @@ from torch import nn
 
 from mono_quant._plugins.compatibility import deprecated_methods
 from mono_quant._plugins.factory import make, required_options
+from mono_quant._plugins.formats import format_for
 from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.provenance import differences, missing
 from mono_quant._plugins.registry import Registered, Registry
 from mono_quant._user_line import level_of_the_user
 from mono_quant.calibration.data import as_batch
+from mono_quant.component import Wanted
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
+from mono_quant.errors import CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
 from mono_quant.plugin_api import (
     Algorithm,
     Batch,
@@ -35,7 +37,7 @@ from mono_quant.plugin_api import (
 )
 from mono_quant.version import __version__
 
-__all__ = ["Components", "format_for"]
+__all__ = ["Components"]
 
 
 class Components:
@@ -240,9 +242,9 @@ class Components:
         self.refuse_unknown()
         _ = self.validators, self.algorithms, self.kernels
 
-    def format_for(self, path: str | Path) -> Format:
-        """The format that a file name chooses."""
-        return format_for(path, self.manager)
+    def format_for(self, path: str | Path, named: Wanted | None = None) -> Format:
+        """The format that is named, or that of a file name or folder."""
+        return format_for(path, self.manager, named)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -310,25 +312,3 @@ def _why_unasked(source: str, required: Iterable[str]) -> str:
         f"source {source!r} was not asked, since it cannot be made without options; "
         f"name it if it is meant: source={{'name': {source!r}{options}}}"
     )
-
-
-def format_for(path: str | Path, manager: PluginManager) -> Format:
-    """The registered format that the suffix of ``path`` chooses, the longest one that fits.
-
-    Raises:
-        ArtifactError: when no format has the suffix.
-        PluginConflictError: when two installed plugins have it.
-    """
-    known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
-    name = Path(path).name
-    suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
-    if suffix is None:
-        message = f"{path}: no format has the suffix {Path(path).suffix!r}; there are {', '.join(known) or 'none'}"
-        raise ArtifactError("\n  ".join([message, *manager.unused()]))
-    claims = [registered for registered in manager.formats if suffix in registered.spec.suffixes]
-    explicit = [registered for registered in claims if registered.provider.is_explicit]
-    if len(claims) > 1 and not explicit:
-        raise PluginConflictError(
-            f"suffix {suffix!r} is claimed by {' and '.join(str(registered.provider) for registered in claims)}"
-        )
-    return make((explicit or claims)[-1], "format", Format, {})  # type: ignore[no-any-return]

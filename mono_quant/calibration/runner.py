@@ -15,7 +15,7 @@ from mono_quant.calibration.data import count_batches, describe, iterate_batches
 from mono_quant.calibration.observing import Running, observing
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.state import restoring
-from mono_quant.core.originals import Writes
+from mono_quant.core.originals import Writes, prepare_watching
 from mono_quant.core.tensors import is_plain, iter_tensors, versions
 from mono_quant.errors import CalibrationError, ConfigurationError, MonoQuantError
 from mono_quant.plugin_api.observer import Observer
@@ -105,6 +105,7 @@ def feed(
         raise ConfigurationError(f"num_samples must be at least 1, got {num_samples}")
     expected = num_samples if length is None else min(length, num_samples)
     show = False if show_progress is None and not _auto_detect_progress_threshold(expected) else show_progress
+    prepare_watching()
     limited = islice(batches, num_samples)
     first: Batch | None = None
     count = 0

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mono_quant.core.tensors import is_plain, iter_tensors, same_bits, versions
 
-__all__ = ["Originals", "Writes"]
+__all__ = ["Originals", "Writes", "prepare_watching"]
 
 _WRITTEN_UNDECLARED = ("running_mean", "running_var")
 """Arguments that ``aten::native_batch_norm`` writes into although its schema does not say so."""
@@ -97,7 +97,6 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, *originals: Originals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._originals = originals
-        _load_dynamo()
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -111,8 +110,8 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
-def _load_dynamo() -> None:
-    """Load now what torch loads when the first mode sees its first operation.
+def prepare_watching() -> None:
+    """Load now what torch loads when `Writes` sees its first operation.
 
     Its loading leaves a cycle that keeps all frames that called it, and with them the data and the statistics of a
     whole calibration, until the next collection.

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mono_quant._plugins.components import format_for
+from mono_quant._plugins.formats import format_for
 from mono_quant._plugins.manager import PluginManager
+from mono_quant.component import Wanted
 from mono_quant.errors import ArtifactError
 from mono_quant.io.artifact import expand_ties, to_artifact
 from mono_quant.io.naming import naming
@@ -27,24 +28,36 @@ __all__ = [
 ]
 
 
-def save_model(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
+def save_model(
+    model: nn.Module | Mapping[str, Tensor],
+    path: str | Path,
+    format: Wanted | None = None,  # noqa: A002 - the word that users know
+) -> None:
     """Write a model or a ``state_dict`` in the format of the suffix: ``.safetensors``, ``.pt``, ``.pth`` or a plugin's.
 
     A quantized model takes its manifest along, so that `Quantizer.load` can rebuild it.
 
+    Args:
+        model: what is written.
+        path: where to.
+        format: name of a format, for one that no suffix chooses.
+
     Raises:
         ArtifactError: when it cannot be written.
     """
-    write(format_for(path, PluginManager.with_plugins()), model, path)
+    write(format_for(path, PluginManager.with_plugins(), format), model, path)
 
 
-def load_model(path: str | Path) -> dict[str, Tensor]:
-    """The ``state_dict`` in a file, for ``load_state_dict`` of the model that was saved.
+def load_model(
+    path: str | Path,
+    format: Wanted | None = None,  # noqa: A002
+) -> dict[str, Tensor]:
+    """The ``state_dict`` in a file, for ``load_state_dict`` of the model that was saved; ``format`` as in `save_model`.
 
     Raises:
         ArtifactError: when it cannot be read.
     """
-    return _read(format_for(path, PluginManager.with_plugins()), path)
+    return _read(format_for(path, PluginManager.with_plugins(), format), path)
 
 
 def save_safetensors(model: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:

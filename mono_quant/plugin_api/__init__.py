@@ -5,7 +5,7 @@ from mono_quant.core.sqnr import sqnr_db, sum_sqnr_db
 from mono_quant.plugin_api.activation import Activation
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.artifact import JSON, Artifact
-from mono_quant.plugin_api.format import Format
+from mono_quant.plugin_api.format import FolderFormat, Format, ProgramFormat
 from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
 from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.markers import API_VERSION, OLDEST_API_VERSION, hookimpl
@@ -38,6 +38,7 @@ __all__ = [
     "Batch",
     "ComponentSpec",
     "DataFlow",
+    "FolderFormat",
     "Format",
     "FormatSpec",
     "FusedRun",
@@ -51,6 +52,7 @@ __all__ = [
     "OpKind",
     "Plan",
     "PlanEntry",
+    "ProgramFormat",
     "QuantizedLayer",
     "QuantizedOp",
     "Removed",

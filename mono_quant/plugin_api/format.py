@@ -1,15 +1,30 @@
-"""Formats: a quantized model as a file."""
+"""Formats: a quantized model as a file, or a folder of files."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
-from mono_quant.plugin_api.artifact import Artifact
+import torch
+from torch import Tensor, nn
 
-__all__ = ["Format"]
+from mono_quant.plugin_api.artifact import JSON, Artifact
+from mono_quant.plugin_api.plan import LayerPlan, WeightSpec
+from mono_quant.plugin_api.source import Batch
+
+__all__ = ["FolderFormat", "Format", "ProgramFormat"]
 
 
 class Format(ABC):
     """Writes and reads artifacts."""
+
+    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+        """Which layers this format cannot hold as they are planned: name → why, and what could be done.
+
+        It is asked before any work, from the plan alone, so that users can choose another scheme for these layers, or
+        keep them in float. What it does not name here, `can_store` does not refuse for its layers' sake.
+        """
+        del layers
+        return {}
 
     @abstractmethod
     def can_store(self, artifact: Artifact) -> list[str]:
@@ -29,6 +44,66 @@ class Format(ABC):
     @abstractmethod
     def load(self, path: Path) -> Artifact:
         """Read a file without running anything that is in it.
+
+        Raises:
+            ArtifactError: when the file is not what it claims to be.
+        """
+
+
+class FolderFormat(Format):
+    """A folder of safetensors files and a ``config.json``, in which the tensors of each weight stand by themselves.
+
+    Since each weight is written by itself, so can a checkpoint be that does not fit in memory. `save` and `load` are
+    given the path of the folder.
+    """
+
+    @abstractmethod
+    def recognizes(self, path: Path) -> bool:
+        """Whether a folder is of this format; it may look at small files in it."""
+
+    @abstractmethod
+    def layout(self, name: str, spec: WeightSpec) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """The tensors that a weight becomes: name in the file → dtype and shape.
+
+        Args:
+            name: of the float parameter in its model, ``"layers.0.fc.weight"``.
+            spec: how it is quantized; nothing that `refusals` names.
+        """
+
+    @abstractmethod
+    def encode(self, name: str, stored: Mapping[str, Tensor], spec: WeightSpec) -> Mapping[str, Tensor]:
+        """These tensors, of the stored ones by suffix: ``""``, ``"_scale"``, ``"_zero_point"``; see `WeightSpec`."""
+
+    @abstractmethod
+    def config(self, layers: Mapping[str, LayerPlan], kept: Mapping[str, tuple[int, ...]]) -> dict[str, JSON]:
+        """What ``config.json`` says of the quantization, to be added to what it says of the model.
+
+        Args:
+            layers: the quantized layers, by name.
+            kept: weights that stay in float, parameter name → shape.
+        """
+
+
+class ProgramFormat(Format):
+    """A model as a program with its weights, which runs without the model's class. It is made by running the model."""
+
+    @abstractmethod
+    def save_program(self, model: nn.Module, example: Batch, artifact: Artifact, path: Path) -> None:
+        """Write the file, as `save` does.
+
+        Args:
+            model: a quantized model in eval mode, which stays as it is.
+            example: a real batch.
+            artifact: of the model; its manifest goes along.
+            path: the file.
+
+        Raises:
+            ArtifactError: when the model cannot become a program, or the file cannot be written.
+        """
+
+    @abstractmethod
+    def load_program(self, path: Path) -> nn.Module:
+        """A module that is called as the model was and gives what it gave, for inference.
 
         Raises:
             ArtifactError: when the file is not what it claims to be.

@@ -73,10 +73,13 @@ class FormatSpec(ComponentSpec):
     """Announces a `Format`.
 
     Args:
-        suffixes: file name endings that choose this format, each with its dot: ``(".safetensors",)``.
+        suffixes: file name endings that choose this format, each with its dot: ``(".safetensors",)``. A format without
+            any is chosen by its name, or, a `FolderFormat`, by what is in the folder.
     """
 
-    suffixes: tuple[str, ...] = attrs.field(converter=_texts, validator=deep_iterable(matches_re(r"\.[\w.-]+")))
+    suffixes: tuple[str, ...] = attrs.field(
+        default=(), converter=_texts, validator=deep_iterable(matches_re(r"\.[\w.-]+"))
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,78 @@
+"""Which format a file is written or read by."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mono_quant._plugins.factory import make
+from mono_quant._plugins.manager import PluginManager
+from mono_quant._plugins.registry import Registered
+from mono_quant.component import Component, Wanted
+from mono_quant.errors import ArtifactError, PluginConflictError
+from mono_quant.plugin_api import FolderFormat, Format
+
+__all__ = ["format_for"]
+
+
+def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = None) -> Format:
+    """The format that is named; or else the one that the longest suffix of ``path`` chooses, or that of a folder.
+
+    Raises:
+        ArtifactError: when no format has the suffix, or none knows the folder.
+        ConfigurationError: when the named one has no such option.
+        PluginConflictError: when two installed plugins have it.
+        UnknownPluginError: when nothing has the name.
+    """
+    if named is not None:
+        wanted = Component.of(named)
+        registered = manager.formats.get(wanted.name)
+        return make(registered, "format", Format, wanted.options)  # type: ignore[no-any-return]
+    known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
+    name = Path(path).name
+    suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
+    if suffix is None and Path(path).is_dir():
+        return _of_folder(Path(path), manager)
+    if suffix is None:
+        message = f"{path}: no format has the suffix {Path(path).suffix!r}; there are {', '.join(known) or 'none'}"
+        raise ArtifactError("\n  ".join([message, *_by_name(manager), *manager.unused()]))
+    claims = [registered for registered in manager.formats if suffix in registered.spec.suffixes]
+    return _only(claims, f"suffix {suffix!r}")
+
+
+def _of_folder(path: Path, manager: PluginManager) -> Format:
+    """The format that recognizes a folder.
+
+    Raises:
+        ArtifactError: when none does.
+        PluginConflictError: when two of installed plugins do.
+    """
+    claims = [registered for registered, folder in _folders(manager) if folder.recognizes(path)]
+    if not claims:
+        message = f"{path} is a folder, and no format knows what is in it: give the path of a file"
+        raise ArtifactError("\n  ".join([message, *_by_name(manager), *manager.unused()]))
+    return _only(claims, f"folder {path}")
+
+
+def _folders(manager: PluginManager) -> Iterator[tuple[Registered[Any], FolderFormat]]:
+    """All formats of folders; only those without a suffix are made to see whether they are."""
+    for registered in manager.formats:
+        if not registered.spec.suffixes and isinstance(made := _made(registered), FolderFormat):
+            yield registered, made
+
+
+def _only(claims: list[Registered[Any]], what: str) -> Format:
+    explicit = [registered for registered in claims if registered.provider.is_explicit]
+    if len(claims) > 1 and not explicit:
+        raise PluginConflictError(
+            f"{what} is claimed by {' and '.join(str(registered.provider) for registered in claims)}"
+        )
+    return _made((explicit or claims)[-1])
+
+
+def _made(registered: Registered[Any]) -> Format:
+    return make(registered, "format", Format, {})  # type: ignore[no-any-return]
+
+
+def _by_name(manager: PluginManager) -> list[str]:
+    names = sorted(registered.spec.name for registered in manager.formats if not registered.spec.suffixes)
+    return [f"chosen by name, with format=... or --format: {', '.join(names)}"] if names else []
