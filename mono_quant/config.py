@@ -11,12 +11,15 @@ from mono_quant.core.selection import Pattern, as_text
 from mono_quant.errors import ConfigurationError
 from mono_quant.recipe import RecipeKind, did_you_mean, parse, read_file, render, write_file
 
-__all__ = ["FLOAT", "Component", "OnFailure", "Override", "QuantizationConfig"]
+__all__ = ["FLOAT", "KEEP", "Component", "OnFailure", "Override", "QuantizationConfig"]
 
 OnFailure = Literal["error", "warn", "ignore"]
 
 FLOAT = "float"
 """In place of an override: keep those layers in float. The same as None, which TOML has not."""
+
+KEEP = "keep"
+"""In place of a scheme, for layers that a format refuses: keep them in float."""
 
 
 @attrs.frozen(kw_only=True)
@@ -113,6 +116,9 @@ class QuantizationConfig:
         min_parameters: layers whose weight has fewer elements stay in float.
         num_samples: how many batches to draw.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
+        format: the format that the model is to be saved in, which is asked first what it can hold; None for any.
+        on_refusal: what becomes of layers that this format cannot hold as they are planned: ``"error"`` refuses the
+            run, ``"keep"`` keeps them in float, and the name of a scheme quantizes them by that.
     """
 
     scheme: Component = attrs.field(default=Component("int8-static"), converter=component)
@@ -131,6 +137,8 @@ class QuantizationConfig:
     min_parameters: int = attrs.field(default=0, validator=_at_least(0))
     num_samples: int = attrs.field(default=150, validator=_at_least(1))
     on_failure: OnFailure = attrs.field(default="error", validator=_one_of(get_args(OnFailure)))
+    format: Component | None = attrs.field(default=None, converter=maybe_component)
+    on_refusal: Component = attrs.field(default=Component("error"), converter=component)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:

@@ -14,7 +14,7 @@ from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.component import Component, Wanted
-from mono_quant.config import OnFailure, QuantizationConfig
+from mono_quant.config import KEEP, OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import make_plan, refuse_empty, settle, tied_layers, with_sizes
@@ -22,6 +22,7 @@ from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
+from mono_quant.format_agreement import agreed, with_storable_schemes
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -83,6 +84,9 @@ class Quantizer:
         target: what the quantized model must reach, see `mono_quant.MinSQNR`, `mono_quant.MaxDrop` and
             `mono_quant.MaxSize`: layers are given other schemes, or kept in float, as far as that needs.
         on_failure: what a failed check does: ``"error"``, ``"warn"`` or ``"ignore"``.
+        format: the format that the model is to be saved in, which is asked first what it can hold; None for any.
+        on_refusal: what becomes of layers that this format cannot hold as they are planned: ``"error"`` refuses the
+            run, ``"keep"`` keeps them in float, and the name of a scheme quantizes them by that.
         show_progress: progress bars or not; None shows them on a terminal, on long work.
         batch_fn: turns each item of the data into a batch.
         plugins: modules, instances or import paths to register besides the installed plugins.
@@ -111,6 +115,8 @@ class Quantizer:
         runtime: str | Mapping[str, Any] = "auto",
         target: Target | None = None,
         on_failure: OnFailure = "error",
+        format: Wanted | None = None,  # noqa: A002 - the word that users know
+        on_refusal: Wanted = "error",
         show_progress: bool | None = None,
         batch_fn: Callable[[Any], Any] | None = None,
         plugins: Iterable[object] = (),
@@ -120,6 +126,7 @@ class Quantizer:
             scheme=scheme, observer=observer, source=source, include=include, exclude=exclude, overrides=overrides,
             min_parameters=min_parameters, num_samples=num_samples, validators=validators, algorithms=algorithms,
             kernel=kernel, fuse=fuse, runtime=runtime, on_failure=on_failure,
+            format=format, on_refusal=on_refusal,
         )  # fmt: skip
         self.show_progress = show_progress
         if target is not None and not isinstance(target, Target):
@@ -141,9 +148,21 @@ class Quantizer:
         """What would be done with each layer, without data. Nothing is changed.
 
         Raises:
-            ConfigurationError: when a pattern matches no layer.
+            ConfigurationError: when a pattern matches no layer, or the format cannot hold one and ``on_refusal`` is
+                ``"error"``.
             UnknownPluginError: when nothing has the name of a component that the configuration asks for.
         """
+        suited = self._suited_to(model)
+        if suited is not self:
+            return suited.plan(model)
+        wanted = self.config.format
+        plan = self._planned(model)
+        if wanted is None:
+            return plan
+        return agreed(plan, model, wanted, self.components.format_for("", wanted), self.config.on_refusal)
+
+    def _planned(self, model: nn.Module) -> Plan:
+        """What the configuration says of each layer, whatever the format holds."""
         self.components.refuse_unknown()
         _validate_model(model)
         selection = LayerSelection(self.config, model)
@@ -184,6 +203,9 @@ class Quantizer:
             ValidationError: when a check failed and ``on_failure`` is ``"error"``.
             TargetError: when no quantized model was found that meets the target.
         """
+        suited = self._suited_to(model)
+        if suited is not self:
+            return suited.quantize(model, calibration_data, statistics=statistics, inplace=inplace)
         if self.target is not None:
             return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
@@ -206,6 +228,9 @@ class Quantizer:
                 number of at least 1.
             CalibrationError: as `quantize`.
         """
+        suited = self._suited_to(model)
+        if suited is not self:
+            return suited.sensitivity(model, calibration_data, metric, batches=batches)
         return rank_layers(self._stages, model, calibration_data, metric, batches)
 
     def compile(
@@ -281,6 +306,18 @@ class Quantizer:
                 loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         use_kernels(loaded, self.components)
         return loaded.eval()
+
+    def _suited_to(self, model: nn.Module) -> "Quantizer":
+        """Itself; or one that gives layers which the format refuses the scheme that ``on_refusal`` names."""
+        wanted = self.config.format
+        if wanted is None or self.config.on_refusal.name in {"error", KEEP}:
+            return self
+        config = with_storable_schemes(
+            self.config, self._planned(model), self.components.format_for("", wanted), self.components, model
+        )
+        suited = copy.copy(self)
+        suited.config, suited.components = config, self.components.with_config(config)
+        return suited
 
     @property
     def _stages(self) -> Stages:

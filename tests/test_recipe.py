@@ -116,7 +116,7 @@ def test_a_short_recipe_changes_what_it_says():
 
 @pytest.mark.parametrize("kind", ["toml", "json"])
 def test_a_written_recipe_is_complete_so_that_other_defaults_do_not_change_it(kind: str):
-    config = QuantizationConfig(source="dataloader")
+    config = QuantizationConfig(source="dataloader", format="safetensors")
     written = config.to_text(kind)
     assert all(f"{field.name}" in written for field in attrs.fields(QuantizationConfig))
 

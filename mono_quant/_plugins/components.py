@@ -12,14 +12,14 @@ from torch import nn
 
 from mono_quant._plugins.compatibility import deprecated_methods
 from mono_quant._plugins.factory import make, required_options
-from mono_quant._plugins.formats import format_for
+from mono_quant._plugins.formats import format_for, format_name
 from mono_quant._plugins.manager import PluginManager, warn_once
 from mono_quant._plugins.provenance import differences, missing
 from mono_quant._plugins.registry import Registered, Registry
 from mono_quant._user_line import level_of_the_user
 from mono_quant.calibration.data import as_batch
 from mono_quant.component import Wanted
-from mono_quant.config import Component, Override, QuantizationConfig
+from mono_quant.config import KEEP, Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
 from mono_quant.errors import CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
 from mono_quant.plugin_api import (
@@ -61,6 +61,16 @@ class Components:
         self.config = config
         self.manager = PluginManager.with_plugins(plugins, autoload=autoload)
         self._batch_fn = batch_fn
+        self._forget()
+
+    def with_config(self, config: QuantizationConfig) -> "Components":
+        """The same plugins, for another configuration."""
+        other = object.__new__(Components)
+        other.config, other.manager, other._batch_fn = config, self.manager, self._batch_fn
+        other._forget()
+        return other
+
+    def _forget(self) -> None:
         self._schemes: dict[int, Scheme] = {}
         self._source: Registered[SourceSpec] | None = None  # the one that the run reads its data with
 
@@ -246,6 +256,11 @@ class Components:
         """The format that is named, or that of a file name or folder."""
         return format_for(path, self.manager, named)
 
+    def refusing_format(self, path: str | Path) -> str | None:
+        """The name of the format that a file name chooses, if it may refuse layers; None if it holds all."""
+        chosen = self.format_for(path)
+        return format_name(path, self.manager) if type(chosen).refusals is not Format.refusals else None
+
     @property
     def versions(self) -> dict[str, str]:
         """Of mono_quant, torch and the distributions whose components take part in the run: name → version.
@@ -272,6 +287,7 @@ class Components:
             (manager.algorithms, config.algorithms),
             (manager.kernels, [Component(config.kernel) if config.kernel != "auto" else None]),
             (manager.runtimes, [config.runtime if config.runtime.name != "auto" else None]),
+            (manager.schemes, [config.on_refusal if config.on_refusal.name not in {"error", KEEP} else None]),
         ]
         return [registry.get(one.name) for registry, components in wanted for one in components if one is not None]
 

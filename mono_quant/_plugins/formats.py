@@ -11,7 +11,7 @@ from mono_quant.component import Component, Wanted
 from mono_quant.errors import ArtifactError, PluginConflictError
 from mono_quant.plugin_api import FolderFormat, Format
 
-__all__ = ["format_for"]
+__all__ = ["format_for", "format_name"]
 
 
 def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = None) -> Format:
@@ -27,6 +27,15 @@ def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = 
         wanted = Component.of(named)
         registered = manager.formats.get(wanted.name)
         return make(registered, "format", Format, wanted.options)  # type: ignore[no-any-return]
+    return _made(_registered_for(path, manager))
+
+
+def format_name(path: str | Path, manager: PluginManager) -> str:
+    """The registry name of the format that ``path`` chooses; errors as of `format_for`."""
+    return _registered_for(path, manager).spec.name  # type: ignore[no-any-return]
+
+
+def _registered_for(path: str | Path, manager: PluginManager) -> Registered[Any]:
     known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
     name = Path(path).name
     suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
@@ -39,7 +48,7 @@ def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = 
     return _only(claims, f"suffix {suffix!r}")
 
 
-def _of_folder(path: Path, manager: PluginManager) -> Format:
+def _of_folder(path: Path, manager: PluginManager) -> Registered[Any]:
     """The format that recognizes a folder.
 
     Raises:
@@ -60,13 +69,13 @@ def _folders(manager: PluginManager) -> Iterator[tuple[Registered[Any], FolderFo
             yield registered, made
 
 
-def _only(claims: list[Registered[Any]], what: str) -> Format:
+def _only(claims: list[Registered[Any]], what: str) -> Registered[Any]:
     explicit = [registered for registered in claims if registered.provider.is_explicit]
     if len(claims) > 1 and not explicit:
         raise PluginConflictError(
             f"{what} is claimed by {' and '.join(str(registered.provider) for registered in claims)}"
         )
-    return _made((explicit or claims)[-1])
+    return (explicit or claims)[-1]
 
 
 def _made(registered: Registered[Any]) -> Format:

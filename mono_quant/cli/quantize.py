@@ -21,6 +21,7 @@ from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.cli.target import add_target_arguments, target_of
 from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.plugin_api import FolderFormat
 from mono_quant.quantizer import Quantizer
 from mono_quant.report_file import report_values
 
@@ -35,7 +36,12 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser.add_argument(
         "--batch-size", type=at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pth")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="the quantized model: .safetensors, .pt, .pth, or what a plugin or --format gives",
+    )
     parser.add_argument(
         "--report", metavar="FILE", help="write all figures, layer by layer, as JSON: compare takes two"
     )
@@ -49,15 +55,21 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     is_silent = arguments.no_progress or arguments.quiet
-    quantizer = quantizer_of(arguments, show_progress=False if is_silent else None, target=target_of(arguments))
-    quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    quantizer = quantizer_of(
+        arguments,
+        show_progress=False if is_silent else None,
+        target=target_of(arguments),
+        output=arguments.output,
+    )
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if arguments.report is not None:
         refuse_overwriting(arguments.report, arguments.weights, arguments.data, option="--report")
         if Path(arguments.report).resolve() == Path(arguments.output).resolve():
             raise ConfigurationError("--report and --output name the same file: choose another one")
-    for output in filter(None, (arguments.output, arguments.report)):
-        _refuse_what_cannot_be_written(output)
+    into = quantizer.components.format_for(arguments.output, quantizer.config.format)
+    _refuse_what_cannot_be_written(arguments.output, is_folder=isinstance(into, FolderFormat))
+    if arguments.report is not None:
+        _refuse_what_cannot_be_written(arguments.report)
     if arguments.model is None and arguments.weights is not None:
         _quantize_weights(arguments, quantizer, console)
         return
@@ -68,7 +80,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     with report as temporary:  # where one of both cannot be written, neither is in place
         if temporary is not None:
             result.save_report(temporary)
-        result.save(arguments.output)
+        result.save(arguments.output, quantizer.config.format)
     found = "" if result.found is None else f"{result.found}\n"
     layers = f"\n\n{result.layer_table()}" if arguments.layers else ""
     console.show(
@@ -77,12 +89,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     )
 
 
-def _refuse_what_cannot_be_written(output: str) -> None:
+def _refuse_what_cannot_be_written(output: str, *, is_folder: bool = False) -> None:
     """Before the work, not after."""
     path = Path(output).absolute()
     try:
         why = "" if path.parent.is_dir() else "its folder does not exist"
-        why = "it is a folder; give the path of a file" if path.is_dir() else why
+        why = "it is a folder; give the path of a file" if path.is_dir() and not is_folder else why
     except OSError as error:  # a name that is too long
         why = str(error)
     if why:

@@ -18,7 +18,7 @@ __all__ = ["add_quantizer_arguments", "as_component", "quantizer_of"]
 _DEFAULT = QuantizationConfig()
 _FIELDS = (
     "scheme", "observer", "validators", "algorithms", "kernel", "fuse", "runtime", "include", "exclude",
-    "min_parameters", "num_samples", "on_failure",
+    "min_parameters", "num_samples", "on_failure", "format", "on_refusal",
 )  # fmt: skip
 """The fields of a configuration that options give, each under its own name."""
 
@@ -74,6 +74,18 @@ def add_quantizer_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-samples", type=int, metavar="COUNT", help=f"batches to draw at most; default: {_DEFAULT.num_samples}"
     )
     options.add_argument("--on-failure", choices=get_args(OnFailure), help=f"default: {_DEFAULT.on_failure}")
+    options.add_argument(
+        "--format",
+        type=as_component,
+        metavar="NAME|JSON",
+        help="what it is to be saved in, and is asked first what it can hold; default: by the suffix of the output",
+    )
+    options.add_argument(
+        "--on-refusal",
+        type=as_component,
+        metavar="error|keep|SCHEME",
+        help=f"what becomes of layers that the format cannot hold; default: {_DEFAULT.on_refusal.name}",
+    )
     add_plugin_argument(parser)
 
 
@@ -93,19 +105,34 @@ def as_component(text: str) -> str | dict[str, Any]:
 
 
 def quantizer_of(
-    arguments: argparse.Namespace, *, show_progress: bool | None = None, target: Target | None = None
+    arguments: argparse.Namespace,
+    *,
+    show_progress: bool | None = None,
+    target: Target | None = None,
+    output: str | None = None,
 ) -> Quantizer:
     """A quantizer with those options.
 
+    Args:
+        arguments: of the command.
+        show_progress: as `Quantizer` takes it.
+        target: likewise.
+        output: where the model is to be saved. A format that it chooses and that may refuse layers is asked.
+
     Raises:
-        ArtifactError: when the recipe cannot be read.
+        ArtifactError: when the recipe cannot be read, or no format has the suffix of the output.
         ConfigurationError: when the recipe, or an option, cannot be meant.
     """
     given: dict[str, Any] = {name: getattr(arguments, name) for name in _FIELDS}
     config = attrs.evolve(
         _recipe(arguments.recipe), **{name: value for name, value in given.items() if value is not None}
     )
-    return Quantizer.from_config(config, plugins=arguments.plugin, show_progress=show_progress, target=target)
+    options: dict[str, Any] = {"plugins": arguments.plugin, "show_progress": show_progress, "target": target}
+    quantizer = Quantizer.from_config(config, **options)
+    if output is None or config.format is not None:
+        return quantizer
+    chosen = quantizer.components.refusing_format(output)
+    return quantizer if chosen is None else Quantizer.from_config(attrs.evolve(config, format=chosen), **options)
 
 
 def _recipe(where: str | None) -> QuantizationConfig:

@@ -19,7 +19,7 @@ from torch import nn
 
 from mono_quant.errors import ConfigurationError
 
-__all__ = ["Pattern", "as_text", "first_match", "matches", "refuse_unmatched"]
+__all__ = ["Pattern", "as_text", "exactly", "first_match", "matches", "refuse_unmatched"]
 
 Pattern = str | type[nn.Module]
 
@@ -80,6 +80,11 @@ def refuse_unmatched(model: nn.Module, patterns: Iterable[str]) -> None:
                 name or f"(the model itself, a {type(module).__name__})" for name, module in layers.items()
             )
             raise ConfigurationError(f"pattern {pattern!r} matches no layer of the model; it has: {names}")
+
+
+def exactly(name: str) -> str:
+    """A pattern that names this layer alone."""
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in name)
 
 
 def _full_name(cls: type) -> str:

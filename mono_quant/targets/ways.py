@@ -9,6 +9,7 @@ from mono_quant._plugins.components import Components
 from mono_quant.calibration.state import untouched
 from mono_quant.config import Component, Override
 from mono_quant.core.plan import tied_layers
+from mono_quant.core.selection import exactly
 from mono_quant.errors import UnsupportedLayerError
 from mono_quant.plugin_api import LayerPlan, Observer, Scheme
 from mono_quant.refining import refine
@@ -72,7 +73,7 @@ class Ways:
         """The overrides of a configuration that say the same, whole, by patterns that name these layers alone."""
         whole = {name: None if one is None else self.in_force(name, one) for name, one in changed.items()}
         return {
-            _exactly(name): None if one is None else Override(scheme=one.scheme, observer=one.observer)
+            exactly(name): None if one is None else Override(scheme=one.scheme, observer=one.observer)
             for name, one in whole.items()
         }
 
@@ -104,8 +105,3 @@ def labelled(then: Iterable[Override]) -> dict[str, Override]:
         count = sum(other.partition(" #")[0] == label for other in named)
         named[f"{label} #{count + 1}" if count else label] = override
     return named
-
-
-def _exactly(name: str) -> str:
-    """A pattern that names this layer alone."""
-    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in name)

@@ -1,0 +1,75 @@
+"""What a format can hold, agreed on before any work: which layers it refuses, and what becomes of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from torch import nn
+
+from mono_quant._plugins.components import Components
+from mono_quant.component import Component
+from mono_quant.config import KEEP, Override, QuantizationConfig
+from mono_quant.core.plan import settle
+from mono_quant.core.selection import exactly
+from mono_quant.errors import ConfigurationError
+from mono_quant.plugin_api import Format, Keep, Plan
+
+__all__ = ["agreed", "with_storable_schemes"]
+
+_MOST_SHOWN = 10
+
+
+def agreed(plan: Plan, model: nn.Module, wanted: Component, format: Format, on_refusal: Component) -> Plan:  # noqa: A002
+    """The plan of what the format holds: as it is, or with the refused layers in float.
+
+    Args:
+        plan: of the model.
+        model: is looked at only.
+        wanted: how the format was asked for.
+        format: the format.
+        on_refusal: ``"keep"`` keeps in float what it refuses.
+
+    Raises:
+        ConfigurationError: naming the layers, when it refuses some and they are not to be kept.
+    """
+    while refused := _refused(plan, format):
+        if on_refusal.name != KEEP:
+            raise ConfigurationError(_told(wanted, refused, len(plan.layers)))
+        plan = settle(model, plan.decide({n: Keep(f"{wanted.name} cannot hold it: {w}") for n, w in refused.items()}))
+    return plan
+
+
+def with_storable_schemes(
+    config: QuantizationConfig,
+    plan: Plan,
+    format: Format,  # noqa: A002 - the word that users know
+    components: Components,
+    model: nn.Module,
+) -> QuantizationConfig:
+    """The configuration in which the layers that the format refuses have the scheme that ``on_refusal`` names."""
+    modules = dict(model.named_modules())
+    also = {entry.name: entry.also for entry in plan.entries}
+    overrides: dict[Any, Any] = {
+        exactly(name): Override(
+            scheme=config.on_refusal,
+            observer=components.observer_component(name, modules[name], also=also[name]),
+        )
+        for name in _refused(plan, format)
+    }
+    overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
+    return attrs.evolve(config, overrides=overrides, on_refusal="error")
+
+
+def _refused(plan: Plan, format: Format) -> dict[str, str]:  # noqa: A002
+    layers = plan.layers
+    return {name: why for name, why in format.refusals(layers).items() if name in layers}
+
+
+def _told(wanted: Component, refused: Mapping[str, str], count: int) -> str:
+    shown = [f"{name or '(model)'}: {why}" for name, why in list(refused.items())[:_MOST_SHOWN]]
+    more = [f"and {len(refused) - _MOST_SHOWN} more"] if len(refused) > _MOST_SHOWN else []
+    head = (
+        f"format {wanted.name!r} cannot hold {len(refused)} of {count} layers as they are planned; on_refusal='keep' "
+        "keeps them in float, and the name of a scheme quantizes them by that"
+    )
+    return "\n  ".join([head, *shown, *more])
