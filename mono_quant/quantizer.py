@@ -43,6 +43,7 @@ from mono_quant.rewriting import (
     float_layer,
     refuse_other_function,
     refuse_read_once,
+    rewritten_layers,
     use_kernels,
     with_other_inputs,
 )
@@ -413,11 +414,10 @@ class Quantizer:
         never_ran(observers)
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
         for (name, algorithm), collector in zip(self.components.algorithms, collectors, strict=True):
-            rewritten = {
-                layer: float_layer(self.components, modules, plan, layer) for r in plan.rewrites for layer in r.layers
-            }
             with untouched(f"algorithm {name!r}", model):
-                found = algorithm.find({**modules, **rewritten}, plan, Watched(flow, collector.statistics))
+                layers = {**modules, **rewritten_layers(self.components, modules, plan)}
+                found = algorithm.find(layers, plan, Watched(flow, collector.statistics))
+                del layers
             plan = plan.rewrite([*plan.rewrites, *found])
         refining = {name for name, algorithm in self.components.algorithms if refines(algorithm)}
         collected = {c.algorithm: c.statistics for c in collectors if c.algorithm in refining}  # the others are done
@@ -449,9 +449,8 @@ class Quantizer:
             return run
         first, run = run.first, attrs.evolve(run, collected={})  # large, and collected again
         modules = dict(model.named_modules())
-        names = {layer for rewrite in run.plan.rewrites for layer in rewrite.layers}
-        floats = {name: float_layer(self.components, modules, run.plan, name) for name in sorted(names)}
-        rewritten = leave_fast_paths(copy_with(model, floats), ())
+        floats = rewritten_layers(self.components, modules, run.plan)
+        rewritten = leave_fast_paths(copy_with(model, floats, sharing_tensors=True), ())  # `feed` puts all back
         refuse_other_function(model, rewritten, first, run.plan)
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)

@@ -24,6 +24,7 @@ __all__ = [
     "float_layer",
     "refuse_other_function",
     "refuse_read_once",
+    "rewritten_layers",
     "use_kernels",
     "with_other_inputs",
 ]
@@ -87,6 +88,12 @@ def float_layer(components: Components, modules: Mapping[str, nn.Module], plan: 
         with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
             changed.update(components.algorithm(rewrite.algorithm).apply(rewrite, known))
     return changed.get(name, modules[name])
+
+
+def rewritten_layers(components: Components, modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
+    """The layers that the plan's rewrites name, after them; weights of their own, so not to be kept for long."""
+    names = sorted({layer for rewrite in plan.rewrites for layer in rewrite.layers})
+    return {name: float_layer(components, modules, plan, name) for name in names}
 
 
 def use_kernels(model: nn.Module, components: Components) -> None:

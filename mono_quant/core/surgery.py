@@ -23,7 +23,13 @@ _TORCHS_OWN = frozenset(vars(nn.Module()))
 """Attributes of every module that torch itself keeps its tables in."""
 
 
-def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, without_tensors: bool = False) -> nn.Module:
+def copy_with(
+    model: nn.Module,
+    replacements: Mapping[str, nn.Module],
+    *,
+    without_tensors: bool = False,
+    sharing_tensors: bool = False,
+) -> nn.Module:
     """A copy of the model with other modules in it; neither the model nor the replaced modules are copied or changed.
 
     A module that stands in several places, or in plain Python containers, is replaced in all of them. The hooks that
@@ -35,6 +41,8 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
         model: what to copy.
         replacements: name → the module that comes there.
         without_tensors: leave the parameters and persistent buffers empty, on the ``meta`` device, to be loaded into.
+        sharing_tensors: leave parameters and buffers those of the model, for a copy that is run only where everything
+            is put back.
 
     Raises:
         ConfigurationError: when the model cannot be copied.
@@ -42,6 +50,8 @@ def copy_with(model: nn.Module, replacements: Mapping[str, nn.Module], *, withou
     modules = dict(model.named_modules(remove_duplicate=False))
     # deepcopy takes what is in its memo as already copied: that is the whole replacement.
     memo: dict[int, object] = {id(modules[name]): replacement for name, replacement in replacements.items()}
+    if sharing_tensors:
+        memo.update((id(tensor), tensor) for tensor in [*model.parameters(), *model.buffers()])
     if without_tensors:
         stored = model.state_dict(keep_vars=True)
         memo.update((id(tensor), _empty(tensor)) for tensor in stored.values() if isinstance(tensor, Tensor))

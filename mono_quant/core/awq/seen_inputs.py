@@ -26,7 +26,7 @@ class SeenInputs(Inputs):
             return
         self._products(rows)
         sums = torch.stack([rows.abs().sum(0, dtype=torch.float64), rows.sum(0, dtype=torch.float64)])
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
 
     @property
     def magnitude(self) -> Tensor:

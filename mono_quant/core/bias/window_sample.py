@@ -12,7 +12,7 @@ from mono_quant.core.tensor_spec import TensorSpec
 
 __all__ = ["WindowSample"]
 
-_ELEMENTS = 2**18
+_ELEMENTS = 2**17
 _FEWEST, _MOST = 32, 1024
 """How many numbers are kept at most, in how many windows."""
 
@@ -51,7 +51,8 @@ class WindowSample:
             return
         x = x if x.dtype is torch.float64 else x.float()
         total = x.sum(dim=0, keepdim=True).double()  # of few numbers each: float64 is slow
-        self._sum = sum_of_windows(total, self._layer) + (0.0 if self._sum is None else self._sum)
+        sums = sum_of_windows(total, self._layer)
+        self._sum = sums if self._sum is None else self._sum.add_(sums)
         count = count_of_windows(x, self._layer)
         self._power += float(torch.linalg.vector_norm(x)) ** 2 / x.numel() * count
         self.count += count
@@ -84,7 +85,8 @@ class WindowSample:
         """
         if self._kept is None:
             raise RuntimeError("no input was seen")
-        rows, ends = self._kept
+        is_taken = self._keys.isfinite().to(self._kept[0].device)
+        rows, ends = self._kept[0][is_taken], self._kept[1][is_taken]
         if qparams is None:
             of_rows = isinstance(spec.granularity, PerToken)
             low, high = torch.aminmax(rows.flatten(1), dim=1) if of_rows else ends.unbind(dim=1)
@@ -107,14 +109,15 @@ class WindowSample:
         if count > size:
             looked_at = torch.randint(count, (size,), generator=self._random)
         keys = torch.rand(len(looked_at), generator=self._random, dtype=torch.float64).log() * len(looked_at) / count
-        if len(self._keys) == size:
-            has_place = keys > self._keys.min()
-            keys, looked_at = keys[has_place], looked_at[has_place]
-        rows = every[torch.unravel_index(looked_at.to(x.device), places)].float()
-        of_them = ends.float().expand(len(rows), 2)
-        if self._kept is not None:
-            keys = torch.cat([self._keys, keys])
-            rows, of_them = torch.cat([self._kept[0], rows]), torch.cat([self._kept[1], of_them])
-        self._keys, best = keys.topk(min(size, len(keys)))
-        best = best.to(x.device)
-        self._kept = rows[best], of_them[best]
+        if self._kept is None:
+            window = every.shape[len(places) :]
+            self._kept = x.new_zeros(size, *window, dtype=torch.float32), x.new_zeros(size, 2, dtype=torch.float32)
+            self._keys = keys.new_full((size,), -math.inf)
+        best = torch.cat([self._keys, keys]).topk(size).indices
+        coming = best[best >= size] - size
+        going = torch.ones(size, dtype=torch.bool).index_fill_(0, best[best < size], 0).nonzero().squeeze(1)
+        going = going[: len(coming)]
+        self._keys[going] = keys[coming]
+        rows, of_them = self._kept
+        rows[going.to(x.device)] = every[torch.unravel_index(looked_at[coming].to(x.device), places)].float()
+        of_them[going.to(x.device)] = ends.float()

@@ -42,9 +42,8 @@ def solve(
     diagonal_K = hessian_KK.diagonal()
     dead_K = diagonal_K == 0
     order_K = diagonal_K.argsort(descending=True, stable=True)
-    hessian_KK = hessian_KK[order_K][:, order_K]
-    hessian_KK.diagonal().add_(dead_K[order_K].to(weight_RK.dtype)).add_(damping * diagonal_K.mean())
-    upper_KK = factor_of_inverse(hessian_KK)
+    added_K = dead_K[order_K].to(weight_RK.dtype) + damping * diagonal_K.mean()
+    upper_KK = factor_of_inverse(_ordered(hessian_KK, order_K, added_K))
     if upper_KK is None:
         return None
     left_KR = weight_RK.masked_fill(dead_K, 0).T[order_K]
@@ -64,30 +63,41 @@ def solve(
 
 def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
     """The upper triangular ``U``, ``(K, K)``, of ``H⁻¹ = Uᵀ U``; None when ``H`` is not positive definite."""
-    lower = _cholesky(hessian_KK.flip(0, 1))
-    if lower is None:
+    lower = hessian_KK.flip(0, 1)
+    del hessian_KK  # each of these is as large as it
+    if not _put_cholesky(lower):
         return None
     identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-    upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+    reversed_KK = torch.linalg.solve_triangular(lower, identity, upper=False)
+    del lower, identity
+    upper = reversed_KK.flip(0, 1)
     return upper if bool(torch.isfinite(upper).all()) else None
 
 
-def _cholesky(hessian_KK: Tensor) -> Tensor | None:
-    """The lower ``L`` of ``H = L Lᵀ``, the same bits on any number of threads; None when there is none.
+def _ordered(hessian_KK: Tensor, order_K: Tensor, added_K: Tensor) -> Tensor:
+    """``H`` with both axes in another order, and something added to the diagonal of that."""
+    ordered_KK = hessian_KK[order_K[:, None], order_K]
+    ordered_KK.diagonal().add_(added_K)
+    return ordered_KK
+
+
+def _put_cholesky(lower_KK: Tensor) -> bool:
+    """Put the lower ``L`` of ``H = L Lᵀ`` in the place of ``H``; whether there is one. The same bits on all threads.
 
     On other numbers of threads LAPACK gives other last bits for a large matrix, and one of them is enough to make other
     codes. Here the blocks are fixed, and LAPACK is given the small ones on the diagonal, where it uses one thread:
 
         L_bb = chol(H_bb)        L_rb = H_rb L_bb⁻ᵀ        H_rr ← H_rr - L_rb L_rbᵀ        for the rows r below b
     """
-    lower_KK = hessian_KK.tril()
+    lower_KK.tril_()
     for start in range(0, len(lower_KK), _CHOLESKY_BLOCK):
         block, below = slice(start, start + _CHOLESKY_BLOCK), slice(start + _CHOLESKY_BLOCK, None)
         lower_BB, failure = torch.linalg.cholesky_ex(lower_KK[block, block])
         if int(failure):
-            return None
+            return False
         lower_KK[block, block] = lower_BB
         left_RB = torch.linalg.solve_triangular(lower_BB.mT, lower_KK[below, block], upper=True, left=False)
         lower_KK[below, block] = left_RB
         lower_KK[below, below].addmm_(left_RB, left_RB.T, alpha=-1)
-    return lower_KK.tril_()
+    lower_KK.tril_()
+    return True

@@ -13,11 +13,17 @@ class InputProducts:
 
     A change ``d`` of a row of the weight changes that output by ``X dᵀ``, of which the square is ``d H dᵀ / 2``. This
     takes ``K · K`` float32 numbers, ``G`` times for a convolution of G groups, however many rows there are.
+
+    Args:
+        layer: linear or a convolution, whose input is seen.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
-        self._sum: Tensor | None = None
+        weight = layer.get_parameter("weight")
+        groups, columns = getattr(layer, "groups", 1), weight.shape[1:].numel()
+        # Here, not with the first input: between a model's activations it would keep holes from being used again.
+        self._sum = torch.zeros(groups, columns, columns, device=weight.device)
         self.rows = 0
 
     def __call__(self, x: Tensor) -> None:
@@ -26,8 +32,6 @@ class InputProducts:
             if not rows_GNK.shape[1]:
                 continue
             rows = rows_GNK.float()
-            if self._sum is None:
-                self._sum = torch.zeros(len(rows), rows.shape[2], rows.shape[2], device=rows.device)
             self._sum.baddbmm_(rows.mT, rows, alpha=2)
             self.rows += rows.shape[1]
 
@@ -38,6 +42,6 @@ class InputProducts:
         Raises:
             RuntimeError: when nothing was seen.
         """
-        if self._sum is None:
+        if not self.rows:
             raise RuntimeError("no input was seen")
         return self._sum

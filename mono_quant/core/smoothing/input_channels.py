@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mono_quant.core.blocks import row_blocks
 from mono_quant.core.smoothing.inputs import Inputs
 
 __all__ = ["InputChannels"]
@@ -21,16 +22,21 @@ class InputChannels(Inputs):
         rows = x.detach().reshape(-1, x.shape[-1]).float()
         if not rows.numel():
             return
-        low, high = torch.aminmax(rows, dim=0)
-        squares = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float64).square_()
-        self.take(low, high, squares, len(rows))
+        for block in row_blocks(rows):
+            low, high = torch.aminmax(rows[block], dim=0)
+            squares = torch.linalg.vector_norm(rows[block], dim=0, dtype=torch.float64).square_()
+            self.take(low, high, squares, block.stop - block.start)
 
     def take(self, low: Tensor, high: Tensor, squares: Tensor, count: int) -> None:
         """Take in ``count`` rows by their smallest and largest numbers and sums of squares, ``(K,)`` each."""
-        if self._range is not None and self._squares is not None:
-            low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
-            squares = squares + self._squares
-        self._range, self._squares, self._rows = (low, high), squares, self._rows + count
+        self._rows += count
+        if self._range is None or self._squares is None:
+            self._range, self._squares = (low, high), squares
+            return
+        # Into what is there: small new tensors between a model's activations keep their memory from being used again.
+        torch.minimum(low, self._range[0], out=self._range[0])
+        torch.maximum(high, self._range[1], out=self._range[1])
+        self._squares += squares
 
     @property
     def range(self) -> tuple[Tensor, Tensor]:
