@@ -21,6 +21,7 @@ from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.cli.target import add_target_arguments, target_of
 from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.plugin_api import ProgramFormat
 from mono_quant.quantizer import Quantizer
 from mono_quant.report_file import report_values
 
@@ -35,7 +36,9 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser.add_argument(
         "--batch-size", type=at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pth")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt or .pt2"
+    )
     parser.add_argument(
         "--report", metavar="FILE", help="write all figures, layer by layer, as JSON: compare takes two"
     )
@@ -50,7 +53,12 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     is_silent = arguments.no_progress or arguments.quiet
     quantizer = quantizer_of(arguments, show_progress=False if is_silent else None, target=target_of(arguments))
-    quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    chosen = quantizer.components.format_for(arguments.output)  # refuse a wrong suffix before the work, not after
+    if isinstance(chosen, ProgramFormat) and (arguments.model is None or arguments.data is None):
+        raise ConfigurationError(
+            f"{arguments.output} would be a program, which is made by running the model on a batch: give --model and "
+            "--data, or an --output that ends in .safetensors"
+        )
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if arguments.report is not None:
         refuse_overwriting(arguments.report, arguments.weights, arguments.data, option="--report")
