@@ -26,7 +26,7 @@ from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
 from mono_quant.io.naming import naming
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.io.stored_weights import refuse_misfits, tensors_beside, weight_specs
-from mono_quant.plugin_api import Artifact, Keep, Plan, WeightSpec
+from mono_quant.plugin_api import Artifact, Keep, Plan, ProgramFormat, WeightSpec
 
 __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 
@@ -132,6 +132,11 @@ class QuantizedCheckpoint:
             return
         if max_shard_bytes is not None:
             raise ConfigurationError(f"max_shard_bytes is for .safetensors files; {path} would be one file")
+        if isinstance(chosen, ProgramFormat):
+            raise ArtifactError(
+                f"{path} would be a program, which is made by running a model, and here are tensors only: quantize the "
+                "model, with Quantizer.quantize or --model, or give a path that ends in .safetensors"
+            )
         with naming(path):
             write_artifact(chosen, Artifact(dict(self.tensors()), manifest), path)
 

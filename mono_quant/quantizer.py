@@ -26,7 +26,7 @@ from mono_quant.format_agreement import agreed, with_storable_schemes
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
-from mono_quant.io.files import write
+from mono_quant.io.files import load_program, write
 from mono_quant.io.handlers import _built, _validate_model, _validate_weights
 from mono_quant.io.naming import naming
 from mono_quant.io.validation import ValidationResult, report_failures, run_validators
@@ -285,7 +285,7 @@ class Quantizer:
     def load(
         self,
         path: str | Path,
-        model: nn.Module | Callable[[], nn.Module],
+        model: nn.Module | Callable[[], nn.Module] | None = None,
         format: Wanted | None = None,  # noqa: A002 - the word that users know
     ) -> nn.Module:
         """A saved quantized model.
@@ -293,16 +293,20 @@ class Quantizer:
         Args:
             path: the file, whose suffix chooses the format, or a folder.
             model: an instance of the float model's class, which is not changed and may be on ``meta``, or a function
-                without arguments that builds one. Its weights are not read.
+                without arguments that builds one. Its weights are not read. None for a file that holds a program, as
+                ``.pt2`` does: then that is what is given, a module for inference without integer kernels.
             format: name of a format, or a mapping of it and options, in place of the one that ``path`` chooses.
 
         Raises:
             ArtifactError: when the file cannot be read, or does not fit the model.
-            ConfigurationError: when the function fails.
+            ConfigurationError: when the function fails, or no model is given for a file that holds tensors.
         """
+        chosen = self.components.format_for(path, format)
+        if model is None:
+            return load_program(chosen, path)
         skeleton = _built(model)
         with naming(path):
-            artifact = self.components.format_for(path, format).load(Path(path))
+            artifact = chosen.load(Path(path))
             with self.components.comparing(artifact.manifest):
                 loaded = restore_model(artifact, skeleton, self.components.scheme, self.components.algorithm)
         use_kernels(loaded, self.components)
@@ -381,6 +385,7 @@ class Quantizer:
             example=run.first,
             format_for=self.components.format_for,
             compile_by=self.compile,
+            batch_of=self.components.batch_of,
             observed=observed(self.components, model, run),
             layers=reports,
         )

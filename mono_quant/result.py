@@ -10,11 +10,11 @@ from torch import nn
 from mono_quant.component import Component, Wanted
 from mono_quant.errors import ConfigurationError
 from mono_quant.info import QuantizationInfo
-from mono_quant.io.files import write
+from mono_quant.io.files import write, write_program
 from mono_quant.io.statistics import LayerStatistics
 from mono_quant.io.validation import ValidationResult
 from mono_quant.layer_report import LayerReport, layer_table
-from mono_quant.plugin_api.format import Format
+from mono_quant.plugin_api.format import Format, ProgramFormat
 from mono_quant.plugin_api.observer import Observer
 from mono_quant.plugin_api.plan import Plan
 from mono_quant.plugin_api.source import Batch
@@ -38,6 +38,7 @@ class QuantizationResult:
         example: a copy of the first calibration batch; None without data.
         format_for: gives the format for a file name, or of a name; formats are plugins.
         compile_by: compiles a model on an example, by a runtime; runtimes are plugins.
+        batch_of: makes a batch of an item as calibration data has them.
         observed: layer → the observer of its input, and how it was asked for.
         found: how the quantizer's target was reached; None where it had none.
         layers: each quantized layer in figures, in the order of the model.
@@ -50,6 +51,7 @@ class QuantizationResult:
     example: Batch | None = attrs.field(default=None, repr=False)
     format_for: Callable[[str | Path, Wanted | None], Format] = attrs.field(repr=False)
     compile_by: Callable[..., CompiledModel] = attrs.field(repr=False)
+    batch_of: Callable[[Any], Batch] = attrs.field(repr=False)
     observed: Mapping[str, tuple[Observer, Component]] = attrs.field(factory=dict, repr=False)
     found: Found | None = None
     layers: tuple[LayerReport, ...] = attrs.field(default=(), repr=False)
@@ -58,17 +60,33 @@ class QuantizationResult:
         self,
         path: str | Path,
         format: Wanted | None = None,  # noqa: A002 - the word that users know
+        *,
+        example: Any | None = None,  # noqa: ANN401 - a batch
     ) -> None:
         """Write the quantized model with its manifest.
 
         Args:
             path: its suffix chooses the format.
             format: name of a format, or a mapping of it and options, in place of that.
+            example: a batch for a format of programs, as ``.pt2`` is, which runs the model on it; None for the first
+                calibration batch. Other formats need none.
 
         Raises:
             ArtifactError: when it cannot be written.
+            CalibrationError: when the example is no batch.
+            ConfigurationError: when a program needs an example, and none is given or known.
         """
-        write(self.format_for(path, format), self.model, path)
+        chosen = self.format_for(path, format)
+        if not isinstance(chosen, ProgramFormat):
+            write(chosen, self.model, path)
+            return
+        batch = self.example if example is None else self.batch_of(example)
+        if batch is None:
+            raise ConfigurationError(
+                f"{path} would be a program, which is made by running the model on a batch, and it was quantized "
+                "without data: give example=..."
+            )
+        write_program(chosen, self.model, batch, path)
 
     def compile(
         self,

@@ -16,7 +16,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
     parser: argparse.ArgumentParser = commands.add_parser(
         "inspect", help="show what is in a saved file", description=__doc__
     )
-    parser.add_argument("file", help="a .safetensors, .pt or .pth file, or the index of several")
+    parser.add_argument("file", help="a .safetensors, .pt, .pth or .pt2 file, or the index of several")
     add_plugin_argument(parser)
     parser.set_defaults(run=_run)
     return parser

@@ -21,7 +21,7 @@ from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.cli.target import add_target_arguments, target_of
 from mono_quant.errors import ArtifactError, ConfigurationError
-from mono_quant.plugin_api import FolderFormat
+from mono_quant.plugin_api import FolderFormat, ProgramFormat
 from mono_quant.quantizer import Quantizer
 from mono_quant.report_file import report_values
 
@@ -37,10 +37,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse
         "--batch-size", type=at_least_one, default=32, metavar="ROWS", help="of a file with one tensor (default: 32)"
     )
     parser.add_argument(
-        "--output",
-        required=True,
-        metavar="FILE",
-        help="the quantized model: .safetensors, .pt, .pth, or what a plugin or --format gives",
+        "--output", required=True, metavar="FILE", help="the quantized model: .safetensors, .pt, .pt2, or by --format"
     )
     parser.add_argument(
         "--report", metavar="FILE", help="write all figures, layer by layer, as JSON: compare takes two"
@@ -61,12 +58,17 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         target=target_of(arguments),
         output=arguments.output,
     )
+    into = quantizer.components.format_for(arguments.output, quantizer.config.format)  # a wrong suffix is refused here
+    if isinstance(into, ProgramFormat) and (arguments.model is None or arguments.data is None):
+        raise ConfigurationError(
+            f"{arguments.output} would be a program, which is made by running the model on a batch: give --model and "
+            "--data, or an --output that ends in .safetensors"
+        )
     refuse_overwriting(arguments.output, arguments.weights, arguments.data)
     if arguments.report is not None:
         refuse_overwriting(arguments.report, arguments.weights, arguments.data, option="--report")
         if Path(arguments.report).resolve() == Path(arguments.output).resolve():
             raise ConfigurationError("--report and --output name the same file: choose another one")
-    into = quantizer.components.format_for(arguments.output, quantizer.config.format)
     _refuse_what_cannot_be_written(arguments.output, is_folder=isinstance(into, FolderFormat))
     if arguments.report is not None:
         _refuse_what_cannot_be_written(arguments.report)

@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 def add_to(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's sub-parsers have no public type
     """Add the command."""
     parser: argparse.ArgumentParser = commands.add_parser("validate", help="check a saved file", description=__doc__)
-    parser.add_argument("file", help="a quantized .safetensors, .pt or .pth file, or the index of several")
+    parser.add_argument("file", help="a quantized .safetensors, .pt, .pth or .pt2 file, or the index of several")
     add_model_arguments(parser)
     add_data_arguments(parser, why="data to compare outputs on, its first batch")
     parser.add_argument(

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mono_quant.core.affine import dequantize, quantize
+from mono_quant.core.affine import quantize
 from mono_quant.core.qtypes import UINT8
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 from mono_quant.core.tensors import CHANNELS_LAST
@@ -18,6 +18,7 @@ from mono_quant.modules.deferred import Deferred, is_ordinary, plain, shape_of
 from mono_quant.modules.dynamic import input_qparams
 from mono_quant.modules.engine import Engine
 from mono_quant.modules.layer_output import Demand, LayerOutput
+from mono_quant.modules.linear_op import for_sums, scaled
 from mono_quant.modules.recording import is_recording
 from mono_quant.modules.recording import quantize as recorded_quantize
 from mono_quant.modules.steps import Steps
@@ -51,8 +52,8 @@ class KernelModule(QuantizedModule):
     Numbers keep their dtypes whatever ``half()`` or ``to(dtype)`` say; outputs have the dtype of the input.
 
     Inside ``torch.compile`` a layer is one operator, which runs kernels, see `mono_quant.modules.compiled`. Inside
-    ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float operations; it is right
-    to float rounding and has no int8 speed.
+    ``torch.export`` and ``torch.jit.trace`` the same arithmetic is written out in plain float operations: on whole
+    numbers, so that it gives the bits of the reference kernel as long as no sum reaches 2^24. It has no int8 speed.
 
     Args:
         layer: the float layer; its bias is copied.
@@ -202,7 +203,7 @@ class KernelModule(QuantizedModule):
         return self.engine.packed(shape, own, self.op, lambda: self.as_kernel_input(_example(x)))
 
     def traceable(self, x: Tensor) -> Tensor:
-        """The same arithmetic in operations that can be traced: in integers for the compiler, else in plain floats.
+        """The same arithmetic in operations that can be traced: by kernels for the compiler, else in plain floats.
 
         Args:
             x: float, of the float layer's shape.
@@ -213,9 +214,9 @@ class KernelModule(QuantizedModule):
         scale, zero_point = self.input_scale, self.input_zero_point
         if scale is None or zero_point is None:
             scale, zero_point = input_qparams(x, self.input_spec)
-        x = dequantize(quantize(x, scale, zero_point, UINT8), scale, zero_point)
-        bias = None if self.bias is None else self.bias.float()
-        return self.float_op(x, self.dequantized(), bias)
+        codes = for_sums(quantize(x, scale, zero_point, UINT8)) - zero_point
+        sums = self.float_op(codes, for_sums(self.weight), None)
+        return scaled(sums, self.weight_scale, scale, self.bias, (-1, *[1] * len(self.geometry[0])))
 
     def compiled(self, x: Tensor) -> Tensor:
         """The compiler's operator for this layer, its output laid out as the float layer's.

@@ -9,7 +9,7 @@ from mono_quant.core.tensor_spec import TensorSpec
 from mono_quant.modules.dynamic import WHOLE_UNITS, input_qparams, is_per_token
 from mono_quant.plugin_api.kernel import QuantizedOp
 
-__all__ = ["by_token", "linear_op"]
+__all__ = ["by_token", "for_sums", "linear_op", "scaled"]
 
 
 def linear_op(
@@ -53,3 +53,28 @@ def by_token(x: Tensor, bias: Tensor | None, spec: TensorSpec, run: Callable[[Te
     scale, _ = input_qparams(x, spec)
     y = run(x / scale) * scale
     return y if bias is None else y + bias.float()
+
+
+def for_sums(codes: Tensor) -> Tensor:
+    """Codes in a float dtype whose products can be summed: not float32 under autocast, which makes float16 of it."""
+    return codes.double() if torch.is_autocast_enabled(codes.device.type) else codes.float()
+
+
+def scaled(
+    sums: Tensor, weight_scale: Tensor, scale: Tensor, bias: Tensor | None, per_channel: tuple[int, ...] = (-1,)
+) -> Tensor:
+    """The output of a layer from its sums of products of codes: in the order in which the reference kernel rounds.
+
+    Args:
+        sums: float, whole numbers.
+        weight_scale: float32 ``(out,)``.
+        scale: of the input, ``()``, or ``(..., 1)`` where each row has its own.
+        bias: float ``(out,)`` or None.
+        per_channel: shape in which what channels have broadcasts against the sums.
+    """
+    sums = sums.float()
+    if scale.ndim:
+        y = sums * weight_scale.reshape(per_channel) * scale
+    else:
+        y = sums * (weight_scale * scale).reshape(per_channel)
+    return y if bias is None else y + bias.float().reshape(per_channel)

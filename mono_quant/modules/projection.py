@@ -3,13 +3,13 @@
 from torch import Tensor
 from torch.nn import functional
 
-from mono_quant.core.affine import dequantize, quantize
+from mono_quant.core.affine import quantize
 from mono_quant.core.tensor_spec import TensorSpec
 from mono_quant.modules.base import as_float32, is_compiled, is_traced
 from mono_quant.modules.compiled_linear import compiled_linear
 from mono_quant.modules.dynamic import input_qparams, is_per_token
 from mono_quant.modules.engine import Engine
-from mono_quant.modules.linear_op import by_token, linear_op
+from mono_quant.modules.linear_op import by_token, for_sums, linear_op, scaled
 
 __all__ = ["project"]
 
@@ -54,6 +54,7 @@ def project(
 
 def _traceable(x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor | None, spec: TensorSpec) -> Tensor:
     """The same arithmetic in plain float operations."""
-    qparams = input_qparams(x, spec)
-    x = dequantize(quantize(x, *qparams, spec.dtype), *qparams)
-    return functional.linear(x, dequantize(codes, scale[:, None]), None if bias is None else bias.float())
+    input_scale, zero_point = input_qparams(x, spec)
+    given = quantize(x, input_scale, zero_point, spec.dtype)
+    sums = functional.linear(for_sums(given) - zero_point, for_sums(codes))
+    return scaled(sums, scale, input_scale, bias)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mono_quant.errors import ArtifactError
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.plan import LayerPlan, WeightSpec
 from mono_quant.plugin_api.source import Batch
@@ -85,7 +86,19 @@ class FolderFormat(Format):
 
 
 class ProgramFormat(Format):
-    """A model as a program with its weights, which runs without the model's class. It is made by running the model."""
+    """A model as a program with its weights, which runs without the model's class. It is made by running the model.
+
+    `load` gives the tensors of the model and the manifest, where the file has them: with the model's class the
+    quantized model can then be loaded from it as from any other file.
+    """
+
+    def save(self, artifact: Artifact, path: Path) -> None:
+        """Refused: tensors are no program."""
+        del artifact
+        raise ArtifactError(
+            f"{path} would be a program, which is made by running the model on a batch: use result.save(path), or "
+            "save_model(model, path, example=batch)"
+        )
 
     @abstractmethod
     def save_program(self, model: nn.Module, example: Batch, artifact: Artifact, path: Path) -> None:

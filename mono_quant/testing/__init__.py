@@ -20,6 +20,7 @@ _SUITES = (
     "formats",
     "kernels",
     "observers",
+    "programs",
     "refinements",
     "runtimes",
     "schemes",
@@ -32,6 +33,7 @@ from mono_quant.testing.algorithms import AlgorithmSuite  # noqa: E402 - only wh
 from mono_quant.testing.formats import FormatSuite  # noqa: E402
 from mono_quant.testing.kernels import KernelSuite  # noqa: E402
 from mono_quant.testing.observers import ObserverSuite  # noqa: E402
+from mono_quant.testing.programs import ProgramFormatSuite  # noqa: E402
 from mono_quant.testing.refinements import RefinementSuite  # noqa: E402
 from mono_quant.testing.runtimes import RuntimeSuite  # noqa: E402
 from mono_quant.testing.schemes import SchemeSuite  # noqa: E402
@@ -43,6 +45,7 @@ __all__ = [
     "FormatSuite",
     "KernelSuite",
     "ObserverSuite",
+    "ProgramFormatSuite",
     "RefinementSuite",
     "RuntimeSuite",
     "SchemeSuite",

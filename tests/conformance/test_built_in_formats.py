@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from mono_quant.io.pytorch_format import PytorchFormat
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.io.sharded_format import ShardedSafetensorsFormat
+from mono_quant.io.torch_export_format import TorchExportFormat
 from mono_quant.plugin_api import Artifact
-from mono_quant.testing import FormatSuite
+from mono_quant.testing import FormatSuite, ProgramFormatSuite
 
 
 class TestSafetensors(FormatSuite):
@@ -42,3 +43,11 @@ class TestShardedSafetensors(FormatSuite):
             tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items() if files[name] == file}
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path.with_name(file), metadata)
         path.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+class TestTorchExport(ProgramFormatSuite):
+    suffix = ".pt2"
+    least_db = 130.0
+
+    def make(self) -> TorchExportFormat:
+        return TorchExportFormat()
