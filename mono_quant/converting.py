@@ -10,6 +10,7 @@ from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
 from mono_quant.io.files import write_artifact
+from mono_quant.io.foreign import recognized
 from mono_quant.io.manifest import read_manifest
 from mono_quant.io.naming import naming
 from mono_quant.io.stored_weights import refuse_misfits, weight_specs
@@ -33,7 +34,7 @@ def convert(
     Nothing is written where the other format cannot hold all of it.
 
     Args:
-        source: a file, or the folder of a format that is one.
+        source: a file, or the folder of a format that is one; also a checkpoint of torchao or optimum-quanto.
         target: where to; its suffix chooses the format.
         format: name of a format, or a mapping of it and options, in place of that.
         source_format: the same for the source.
@@ -55,7 +56,8 @@ def convert(
             f"into one, and save it with result.save({str(target)!r})"
         )
     with naming(source):
-        artifact = format_for(source, manager, source_format).load(Path(source))
+        wanted = recognized(Path(source)) if source_format is None else source_format
+        artifact = format_for(source, manager, wanted).load(Path(source))
         refused = _refusals(writing, _layers(artifact))
     if refused:
         raise ArtifactError("\n  ".join([f"{target} is not written: its format cannot hold all of {source}", *refused]))

@@ -32,13 +32,12 @@ class BlockKind:
     @property
     def type_size(self) -> int:
         """Bytes of a block."""
-        _, size = GGML_QUANT_SIZES[self.type]
-        return int(size)
+        return GGML_QUANT_SIZES[self.type][1]
 
     @property
     def offset(self) -> int:
         """What is added to a signed code to make it unsigned."""
-        return 2 ** (self.bits - 1)
+        return 1 << self.bits - 1
 
 
 _KINDS = {
