@@ -15,6 +15,7 @@ from mono_quant.version import __version__
 if TYPE_CHECKING:
     from mono_quant.checkpoint import QuantizedCheckpoint as QuantizedCheckpoint
     from mono_quant.config import QuantizationConfig as QuantizationConfig
+    from mono_quant.converting import convert as convert
     from mono_quant.functional import dequantize_model as dequantize_model
     from mono_quant.functional import dynamic_quantize as dynamic_quantize
     from mono_quant.functional import quantize as quantize
@@ -45,6 +46,7 @@ _HOMES = {
     "QuantizedCheckpoint": "mono_quant.checkpoint",
     "Quantizer": "mono_quant.quantizer",
     "ValidationResult": "mono_quant.io.validation",
+    "convert": "mono_quant.converting",
     "dequantize_model": "mono_quant.functional",
     "dynamic_quantize": "mono_quant.functional",
     "hookimpl": "mono_quant.plugin_api.markers",
@@ -68,6 +70,7 @@ __all__ = [
     "Quantizer",
     "ValidationResult",
     "__version__",
+    "convert",
     "dequantize_model",
     "dynamic_quantize",
     "hookimpl",

@@ -28,6 +28,7 @@ from typing import TextIO
 from mono_quant.cli import (
     bench,
     compare,
+    convert,
     demo,
     dequantize,
     inspect,
@@ -53,7 +54,7 @@ from mono_quant.version import __version__
 
 __all__ = ["main", "parser"]
 
-_COMMANDS = (quantize, plan, sensitivity, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
+_COMMANDS = (quantize, plan, sensitivity, inspect, validate, compare, convert, dequantize, recipe, bench, plugins, demo)
 _REQUEST = 2
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UserCodeError, 4),

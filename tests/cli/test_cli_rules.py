@@ -33,6 +33,7 @@ def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
         "inspect": f"inspect {made}",
         "validate": f"validate {made} {NOISY}",
         "compare": f"compare {made} {made}",
+        "convert": f"convert {made} {tmp_path / 'converted.pt'}",
         "dequantize": f"dequantize {made} -o {tmp_path / 'float.safetensors'}",
         "recipe": f"recipe {made}",
         "bench": f"bench {made} {NOISY}",

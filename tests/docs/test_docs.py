@@ -97,6 +97,7 @@ def test_the_api_reference_names_every_part_of_a_class(cls: type):
         "inspect",
         "validate",
         "compare",
+        "convert",
         "dequantize",
         "recipe",
         "bench",

@@ -87,7 +87,9 @@ def test_what_a_format_cannot_store_is_refused_with_its_reasons_and_no_file_appe
 @pytest.mark.parametrize("name", ["model.tap", "model.tapes", "tape", ".tape", "model"])
 def test_another_suffix_is_an_error_that_lists_the_known(site: Site, quantized: nn.Module, name: str):
     site.install("mono-quant-tape", file_format("tape", ".tape"))
-    with pytest.raises(ArtifactError, match=r"no format has the suffix .*\.pt, \.pt2, \.pth, \.safetensors, .*\.tape$"):
+    with pytest.raises(
+        ArtifactError, match=r"no format has the suffix .*\.pt, \.pt2, \.pth, \.safetensors, .*\.tape\n  chosen by name"
+    ):
         save_model(quantized, site.folder / name)
 
 

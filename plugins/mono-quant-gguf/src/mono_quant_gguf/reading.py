@@ -1,0 +1,117 @@
+"""A file by `gguf.GGUFReader`, held to what it says before and after."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
+from mono_quant.errors import ArtifactError
+
+__all__ = ["Content", "StoredTensor", "json_object", "read"]
+
+_MAGIC = b"GGUF"
+_MOST = 100_000
+"""Tensors, and keys, in one file: each costs about a kilobyte of Python objects, whatever the file says."""
+
+
+@attrs.frozen(eq=False)
+class StoredTensor:
+    """A tensor as it stands in a file.
+
+    Args:
+        data: its numbers, mapped copy-on-write; the bytes of blocks.
+        kind: their type.
+        shape: in torch's order.
+    """
+
+    data: "np.ndarray[Any, Any]"
+    kind: GGMLQuantizationType
+    shape: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class Content:
+    """A file.
+
+    Args:
+        tensors: by name.
+        texts: keys whose values are text.
+    """
+
+    tensors: dict[str, StoredTensor]
+    texts: dict[str, str]
+
+
+def read(path: Path) -> Content:
+    """What a file holds; nothing in it is run.
+
+    Raises:
+        ArtifactError: when it is no GGUF file, or is cut off, or its tensors do not lie one after another.
+    """
+    try:
+        _check_start(path)
+        reader = GGUFReader(path, "c")
+        _check_places(reader)
+        return Content(dict(_tensors(reader)), dict(_texts(reader)))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} cannot be read as GGUF: {error}") from error
+    except Exception as error:  # the reader is made for files that are what they say, and raises whatever comes of it
+        raise ArtifactError(f"{path} cannot be read as GGUF: {type(error).__name__}: {error}") from error
+
+
+def json_object(texts: Mapping[str, str], key: str) -> dict[str, Any] | None:
+    """The JSON object that a key holds; None when there is no such key.
+
+    Raises:
+        ArtifactError: when it holds something else.
+    """
+    if key not in texts:
+        return None
+    try:
+        found = json.loads(texts[key])
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"its {key} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"its {key} is no JSON object")
+    return found
+
+
+def _check_start(path: Path) -> None:
+    if not path.is_file():
+        raise ArtifactError("there is no such file, or it is a folder, pipe or device")
+    with path.open("rb") as file:
+        start = file.read(24)
+    if len(start) < 24 or start[:4] != _MAGIC:  # noqa: PLR2004 - magic, version, two counts
+        raise ArtifactError("it does not begin as one")
+    if start[4:6] == b"\0\0":
+        raise ArtifactError("its numbers are big-endian, which is not read")
+    tensors, keys = (int.from_bytes(start[at : at + 8], "little") for at in (8, 16))
+    if tensors > _MOST or keys > _MOST:
+        raise ArtifactError(f"it claims {tensors:,} tensors and {keys:,} keys; {_MOST:,} of each are the most")
+
+
+def _check_places(reader: GGUFReader) -> None:
+    """Refuse holes, overlaps, and a file that ends too early or goes on."""
+    expected = int(reader.data_offset)
+    for tensor in reader.tensors:
+        if int(tensor.data_offset) != expected:
+            raise ArtifactError(f"tensor {tensor.name!r} does not lie behind the one before it")
+        expected += int(tensor.n_bytes)
+        expected += -expected % int(reader.alignment)
+    if reader.data.nbytes != expected:
+        raise ArtifactError(f"it has {reader.data.nbytes:,} bytes, and its tensors end at {expected:,}: is it cut off?")
+
+
+def _tensors(reader: GGUFReader) -> Iterator[tuple[str, StoredTensor]]:
+    for tensor in reader.tensors:
+        shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
+        yield tensor.name, StoredTensor(np.asarray(tensor.data), tensor.tensor_type, shape)
+
+
+def _texts(reader: GGUFReader) -> Iterator[tuple[str, str]]:
+    for name, field in reader.fields.items():
+        if field.types == [GGUFValueType.STRING]:
+            yield name, str(field.contents())
