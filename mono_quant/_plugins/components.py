@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -21,10 +22,17 @@ from mono_quant.calibration.data import as_batch
 from mono_quant.component import Wanted
 from mono_quant.config import Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
+from mono_quant.errors import (
+    CalibrationError,
+    ConfigurationError,
+    PluginConflictError,
+    PluginWarning,
+    UnknownPluginError,
+)
 from mono_quant.plugin_api import (
     Algorithm,
     Batch,
+    FolderFormat,
     Format,
     Kernel,
     Observer,
@@ -245,6 +253,26 @@ class Components:
     def format_for(self, path: str | Path, named: Wanted | None = None) -> Format:
         """The format that is named, or that of a file name or folder."""
         return format_for(path, self.manager, named)
+
+    def folder_format(self, path: str | Path, named: Wanted | None) -> FolderFormat | None:
+        """The format of folders that is named; None when none is.
+
+        Raises:
+            ConfigurationError: when it is a format of files.
+        """
+        if named is None:
+            return None
+        made = self.format_for(path, named)
+        if not isinstance(made, FolderFormat):
+            raise ConfigurationError(f"format {Component.of(named).name!r} writes no folders: name another, or none")
+        return made
+
+    def format_record(self, named: Wanted | None) -> dict[str, Any]:
+        """The name, the options and the provider of a format that is named; nothing when none is."""
+        if named is None:
+            return {}
+        wanted = Component.of(named)
+        return {**attrs.asdict(wanted), "provider": str(self.manager.formats.get(wanted.name).provider)}
 
     @property
     def versions(self) -> dict[str, str]:

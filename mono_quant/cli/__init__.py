@@ -27,6 +27,7 @@ from typing import TextIO
 
 from mono_quant.cli import (
     bench,
+    checkpoint,
     compare,
     demo,
     dequantize,
@@ -53,7 +54,20 @@ from mono_quant.version import __version__
 
 __all__ = ["main", "parser"]
 
-_COMMANDS = (quantize, plan, sensitivity, inspect, validate, compare, dequantize, recipe, bench, plugins, demo)
+_COMMANDS = (
+    quantize,
+    checkpoint,
+    plan,
+    sensitivity,
+    inspect,
+    validate,
+    compare,
+    dequantize,
+    recipe,
+    bench,
+    plugins,
+    demo,
+)
 _REQUEST = 2
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UserCodeError, 4),
