@@ -22,6 +22,7 @@ from mono_quant.plugin_api import Artifact, Keep, Plan, WeightSpec
 __all__ = ["PlannedCheckpoint", "plan_checkpoint", "shapes_of"]
 
 _MB = 2**20
+_NO_TENSORS = {"format", "mono_quant"}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -103,6 +104,9 @@ def _names_of(checkpoint: Checkpoint) -> tuple[dict[str, TensorInfo], dict[str, 
     if manifest is not None and "layers" in manifest:
         raise ConfigurationError(f"{checkpoint.source} is quantized already: quantize the float weights in one run")
     named = expand_ties(Artifact(shapes_of(checkpoint.infos), manifest))
+    for name, kept in checkpoint.metadata.items():  # as safetensors' save_model writes those that it leaves out
+        if name not in _NO_TENSORS and name not in named and kept in named:
+            named[name] = named[kept]
     infos = {name: TensorInfo.of(shape) for name, shape in named.items()}
     first = {id(shape): name for name, shape in reversed(named.items())}
     return infos, {**checkpoint.ties, **{name: first[id(t)] for name, t in named.items() if first[id(t)] != name}}

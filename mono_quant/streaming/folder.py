@@ -67,8 +67,8 @@ class FolderRun:
             raise ConfigurationError(f"workers must be at least 1, got {self.workers}")
         inputs = look_into(in_dir)
         _refuse_nested(in_dir, out_dir)
-        fingerprint = inputs.fingerprint()
         with open_checkpoint(inputs.weights) as checkpoint:
+            fingerprint = inputs.fingerprint()
             planned = plan_checkpoint(checkpoint, self.config, self.components)
             places = _places(inputs, checkpoint)
         self._refuse_layers(planned)

@@ -5,12 +5,13 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import suppress
-from queue import SimpleQueue
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import attrs
+import torch
 
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.plugin_api import FolderFormat
@@ -29,39 +30,61 @@ def usable_cores() -> int:
 
 
 def do_units(units: Sequence[Unit], file_format: FolderFormat | None, workers: int) -> Generator[Unit]:
-    """Each unit when it is done, in any order. One worker is this process.
+    """Each unit when it is done, in any order. One of the workers is this process.
 
-    Processes share the cores. Closing the iterator ends them; what they were doing is left in the middle.
+    They share the cores. Closing the iterator ends them; what they were doing is left in the middle.
 
     Raises:
         ArtifactError: when a unit fails, or a process ends by itself.
         ConfigurationError: when the format cannot be sent to a process.
         UnsupportedLayerError: when a weight is not finite.
     """
-    workers = min(workers, len(units))
-    if workers <= 1:
-        for unit in units:
-            do_unit(unit, file_format)
-            yield unit
-        return
-    todo: SimpleQueue[Unit | None] = SimpleQueue()
-    for one in (*units, *[None] * workers):
-        todo.put(one)
+    workers = max(1, min(workers, len(units)))
+    todo: SimpleQueue[Unit] = SimpleQueue()
+    for unit in units:
+        todo.put(unit)
     done: SimpleQueue[Done] = SimpleQueue()
-    start = _start_messages(file_format, max(1, usable_cores() // workers))
+    threads = max(1, usable_cores() // workers)
     processes: list[_Process] = []
+    with _threads(threads if workers > 1 else torch.get_num_threads()):
+        try:
+            start = _start_messages(file_format, threads) if workers > 1 else b""
+            for _ in range(workers - 1):
+                processes.append(_Process.start(start))
+                threading.Thread(target=processes[-1].serve, args=(todo, done), daemon=True).start()
+            for _ in units:
+                yield _next(todo, done, file_format)
+        finally:
+            for process in processes:
+                process.end()
+
+
+def _next(todo: "SimpleQueue[Unit]", done: SimpleQueue[Done], file_format: FolderFormat | None) -> Unit:
+    """A unit that another process has done, or else one that is done here while there are any."""
+    if done.empty() and (unit := _taken(todo)) is not None:
+        do_unit(unit, file_format)
+        return unit
+    ready, error = done.get()
+    if error is not None:
+        raise error
+    return ready
+
+
+def _taken(todo: "SimpleQueue[Unit]") -> Unit | None:
     try:
-        for _ in range(workers):
-            processes.append(_Process.start(start))
-            threading.Thread(target=processes[-1].serve, args=(todo, done), daemon=True).start()
-        for _ in units:
-            unit, error = done.get()
-            if error is not None:
-                raise error
-            yield unit
+        return todo.get_nowait()
+    except Empty:
+        return None
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
-        for process in processes:
-            process.end()
+        torch.set_num_threads(before)
 
 
 def _start_messages(file_format: FolderFormat | None, threads: int) -> bytes:
@@ -94,13 +117,13 @@ class _Process:
             process._send(messages)
         return process
 
-    def serve(self, todo: "SimpleQueue[Unit | None]", done: SimpleQueue[Done]) -> None:
+    def serve(self, todo: "SimpleQueue[Unit]", done: SimpleQueue[Done]) -> None:
         """Let it do units until there are no more; run in a thread of its own."""
-        while (unit := todo.get()) is not None:
+        while (unit := _taken(todo)) is not None:
             try:
                 self._send(pickle.dumps(unit))
                 error: Exception | None = pickle.load(self._answers)  # noqa: S301 - from our own process
-            except (OSError, EOFError, pickle.UnpicklingError):
+            except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 error = ArtifactError(
                     f"a worker process ended by itself ({_how(self.popen.wait())}) while it worked on {_what(unit)}; "
                     "what is done stays: run it again, with fewer workers if memory was short"
@@ -110,8 +133,13 @@ class _Process:
                 return
 
     def end(self) -> None:
+        """Whatever it does; the thread that serves it then finds the pipes at their end, or closed."""
         self.popen.kill()
         self.popen.wait()
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            with suppress(OSError):  # what is left in a buffer has nowhere to go
+                if pipe is not None:
+                    pipe.close()
 
     @property
     def _answers(self) -> Any:  # noqa: ANN401 - the pipe, which is there

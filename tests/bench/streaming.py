@@ -19,11 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -85,7 +84,8 @@ def copy_and_cast(in_dir: Path, out_dir: Path, workers: int, kept: float) -> Non
     files = sorted(in_dir.glob("*.safetensors"), key=lambda file: file.stat().st_size)
     command = [sys.executable, "-m", "tests.bench.streaming", "--copy-part", str(kept), str(out_dir)]
     parts = [subprocess.Popen([*command, *map(str, files[part::workers])]) for part in range(workers)]  # noqa: S603
-    if any([part.wait() for part in parts]):
+    codes = [part.wait() for part in parts]
+    if any(codes):
         raise RuntimeError("the plain program failed")
 
 
@@ -111,7 +111,7 @@ def command(scheme: str, in_dir: Path, out_dir: Path, workers: int) -> list[str]
 
 
 def peak_of(arguments: list[str]) -> tuple[float, float]:
-    """The largest memory of a process and all that it starts, in MB: pages that they share once, and counted for each."""
+    """The most memory of a process and all that it starts, in MB: with what they share once, and once for each."""
     process = subprocess.Popen(arguments)  # noqa: S603
     most = shared_twice = 0.0
     while process.poll() is None:
