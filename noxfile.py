@@ -205,6 +205,13 @@ def bench_quantization(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench_streaming(session: nox.Session) -> None:
+    """``monoquant checkpoint`` on a folder of 4 GB: memory, rate, runs that are killed; some minutes, 10 GB of disk."""
+    install(session, "-e", ".[testing]")
+    session.run("python", "-m", "tests.bench.streaming", *session.posargs)
+
+
+@nox.session(default=False)
 def accuracy(session: nox.Session) -> None:
     """The tables of docs/reference/accuracy.md: every scheme on every real model; nothing in them is timed."""
     install_real_models(session)

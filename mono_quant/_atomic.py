@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mono_quant.errors import ArtifactError
 
-__all__ = ["replacing"]
+__all__ = ["flush_folder", "replacing"]
 
 
 @contextmanager
@@ -38,14 +38,14 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(mode)
             os.fsync(file.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Flush a file's new name to disk, where a folder can be opened: not on Windows, nor without the right to read."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

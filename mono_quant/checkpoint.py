@@ -1,32 +1,28 @@
 """Quantizing weights without a model: a ``state_dict`` or files, one tensor at a time."""
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mono_quant._plugins.components import Components
 from mono_quant._size import size_text
-from mono_quant.checkpoint_selection import TensorSelection
+from mono_quant.checkpoint_planning import plan_checkpoint, shapes_of
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.blocks import row_blocks
-from mono_quant.core.checkpoint_plan import joined, layer_and_parameter, plan_tensors
-from mono_quant.core.encoding import channels_of, decode, decode_channels, encode
-from mono_quant.core.schemes.layers import all_finite
+from mono_quant.core.checkpoint_plan import layer_and_parameter
+from mono_quant.core.encoding import channels_of, decode, decode_channels
 from mono_quant.core.sqnr import energy, ratio_db
-from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
+from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.artifact import expand_ties
-from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint, write_checkpoint
+from mono_quant.io.checkpoint import TensorInfo, open_checkpoint, write_checkpoint
 from mono_quant.io.files import write_artifact
 from mono_quant.io.json_text import dump_object
-from mono_quant.io.manifest import Manifest, read_manifest, write_manifest
+from mono_quant.io.manifest import read_manifest, write_manifest
 from mono_quant.io.naming import naming
 from mono_quant.io.safetensors_format import SafetensorsFormat
-from mono_quant.io.stored_weights import refuse_misfits, tensors_beside, weight_specs
-from mono_quant.plugin_api import Artifact, Keep, Plan, ProgramFormat, WeightSpec
+from mono_quant.io.stored_weights import encode_weight, refuse_misfits, tensors_beside, weight_specs
+from mono_quant.plugin_api import Artifact, Keep, ProgramFormat, WeightSpec
 
 __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 
@@ -58,12 +54,10 @@ class QuantizedCheckpoint:
         self._components = components
         with open_checkpoint(source) as checkpoint:
             self._planned = dict(checkpoint.infos), dict(checkpoint.ties)
-            infos, ties = _names_of(checkpoint)
-            self.plan = _make_plan(infos, ties, config, components, source=checkpoint.source)
-        self._specs = weight_specs(self.plan.layers)
-        self._infos, self._ties = _after(infos, ties, self._specs)
-        self.original_size_mb = sum(info.nbytes for name, info in infos.items() if name not in ties) / _MB
-        self.quantized_size_mb = sum(info.nbytes for info in self._infos.values()) / _MB
+            self._outcome = plan_checkpoint(checkpoint, config, components)
+        self.plan = self._outcome.plan
+        self.original_size_mb = self._outcome.original_size_mb
+        self.quantized_size_mb = self._outcome.quantized_size_mb
         self.layer_sqnr_db: dict[str, float] = {}
 
     @property
@@ -85,15 +79,12 @@ class QuantizedCheckpoint:
             for name in checkpoint:
                 if name in checkpoint.ties:
                     continue
-                spec = self._specs.get(name)
+                spec = self._outcome.specs.get(name)
                 if spec is None:
                     yield name, checkpoint.read(name)
                     continue
                 weight = checkpoint.read(name)
-                _refuse_not_finite(name, weight)
-                stored = encode(weight, spec)
-                if not spec.is_scaled and not all_finite(stored[""]):
-                    raise UnsupportedLayerError(f"tensor {name!r} has values beyond {spec.dtype.name}; use bfloat16")
+                stored = encode_weight(name, weight, spec)
                 layer, _ = layer_and_parameter(name)
                 signal, noise = energies.get(layer, (0.0, 0.0))
                 more_signal, more_noise = _energies(weight, stored, spec)
@@ -106,8 +97,8 @@ class QuantizedCheckpoint:
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors of the quantized checkpoint, shared ones under all of their names."""
         # Those that stay as they are would be the caller's own.
-        tensors = {name: tensor if name in self._specs else tensor.clone() for name, tensor in self.tensors()}
-        return tensors | {name: tensors[kept] for name, kept in self._ties.items()}
+        tensors = {name: tensor if name in self._outcome.specs else tensor.clone() for name, tensor in self.tensors()}
+        return tensors | {name: tensors[kept] for name, kept in self._outcome.ties.items()}
 
     def save(self, path: str | Path, *, max_shard_bytes: int | None = None) -> None:
         """Write the quantized checkpoint; ``.safetensors`` is written as the tensors come.
@@ -124,11 +115,11 @@ class QuantizedCheckpoint:
             ConfigurationError: when ``max_shard_bytes`` is given for another format, or is not positive.
             UnsupportedLayerError: when a weight is not finite.
         """
-        manifest = write_manifest(self._manifest())
+        manifest = write_manifest(self._outcome.manifest(self._config, self._components.versions))
         chosen = self._components.format_for(path)
         if isinstance(chosen, SafetensorsFormat):
             metadata = {"format": "pt", "mono_quant": dump_object(manifest)}
-            write_checkpoint(path, self._infos, self.tensors(), metadata, max_shard_bytes)
+            write_checkpoint(path, self._outcome.after, self.tensors(), metadata, max_shard_bytes)
             return
         if max_shard_bytes is not None:
             raise ConfigurationError(f"max_shard_bytes is for .safetensors files; {path} would be one file")
@@ -144,7 +135,7 @@ class QuantizedCheckpoint:
         """A few lines for people."""
         kept = [entry for entry in self.plan.entries if isinstance(entry.decision, Keep)]
         lines = [
-            f"quantized  {len(self._specs)} tensors of {len(self.plan.layers)} layers",
+            f"quantized  {len(self._outcome.specs)} tensors of {len(self.plan.layers)} layers",
             f"kept       {len(kept)} tensors, {size_text(sum(entry.parameter_bytes for entry in kept) / _MB)}",
             (
                 f"size       {size_text(self.original_size_mb)} -> {size_text(self.quantized_size_mb)}, "
@@ -157,24 +148,6 @@ class QuantizedCheckpoint:
         return "\n".join(lines)
 
     __str__ = report
-
-    def _manifest(self) -> Manifest:
-        return Manifest(
-            config=self._config,
-            layers=self.plan.layers,
-            kept=self.plan.kept,
-            rewrites=(),
-            ties=self._ties,
-            versions=self._components.versions,
-            metrics={
-                "original_size_mb": self.original_size_mb,
-                "quantized_size_mb": self.quantized_size_mb,
-                "compression_ratio": self.compression_ratio,
-                "sqnr_db": None,
-            },
-            layer_sqnr_db={},
-            calibration=None,
-        )
 
 
 def dequantize_checkpoint(source: str | Path, path: str | Path) -> None:
@@ -196,7 +169,7 @@ def dequantize_checkpoint(source: str | Path, path: str | Path) -> None:
             raise ArtifactError(f"{source} is not a quantized file of mono_quant: it has no manifest")
         with naming(source):
             manifest = read_manifest(data)
-            named = expand_ties(Artifact(_shapes(checkpoint.infos), data))
+            named = expand_ties(Artifact(shapes_of(checkpoint.infos), data))
             specs = weight_specs(manifest.layers)
 
             def read(name: str) -> Tensor:
@@ -221,99 +194,7 @@ def dequantize_checkpoint(source: str | Path, path: str | Path) -> None:
         write_checkpoint(path, wanted, tensors(), metadata)
 
 
-def _names_of(checkpoint: Checkpoint) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """All names that its tensors have, and further name → first name; a file of ours tells those in its manifest.
-
-    Raises:
-        ArtifactError: when the manifest does not fit the tensors.
-        ConfigurationError: when it is that of a quantized model.
-    """
-    manifest = checkpoint.manifest()
-    if manifest is not None and "layers" in manifest:
-        raise ConfigurationError(f"{checkpoint.source} is quantized already: quantize the float weights in one run")
-    named = expand_ties(Artifact(_shapes(checkpoint.infos), manifest))
-    infos = {name: TensorInfo.of(shape) for name, shape in named.items()}
-    first = {id(shape): name for name, shape in reversed(named.items())}
-    return infos, {**checkpoint.ties, **{name: first[id(t)] for name, t in named.items() if first[id(t)] != name}}
-
-
-def _shapes(infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-    return {name: torch.empty(info.shape, dtype=info.dtype, device="meta") for name, info in infos.items()}
-
-
-def _make_plan(
-    infos: Mapping[str, TensorInfo],
-    ties: Mapping[str, str],
-    config: QuantizationConfig,
-    components: Components,
-    *,
-    source: str,
-) -> Plan:
-    """The ledger, from names, dtypes and shapes alone.
-
-    Raises:
-        ConfigurationError: when a pattern is of a class, or matches nothing, or nothing would be quantized.
-    """
-    chosen = TensorSelection(config)
-    weights = Counter[str]()
-    for name, info in infos.items():
-        weights[layer_and_parameter(name)[0]] += math.prod(info.shape) if len(info.shape) > 1 else 0
-    nothing = nn.Module()
-
-    def decide(name: str, tensor: Tensor) -> tuple[str, WeightSpec] | Keep:
-        layer, _ = layer_and_parameter(name)
-        if reason := chosen.why_kept(layer, weights[layer]) or _why_a_norm(layer, tensor, infos):
-            return Keep(reason)
-        spec = components.scheme_for(layer, nothing).plan_tensor(name, tensor)
-        if isinstance(spec, Keep):
-            return spec
-        if clash := [name + suffix for suffix in spec.layout if suffix and name + suffix in infos]:
-            return Keep(f"the checkpoint has a tensor {clash[0]!r} already")
-        return components.scheme_name_for(layer, nothing), spec
-
-    plan = plan_tensors(_shapes(infos), ties, decide)
-    if chosen.unused:
-        raise ConfigurationError(f"patterns {list(chosen.unused)} match no layer of {source}")
-    if not plan.layers:
-        reasons = list(dict.fromkeys(plan.kept.values()))
-        raise ConfigurationError(
-            f"nothing of {source} would be quantized: {'; '.join(reasons[:5]) or 'it has no tensors'}"
-        )
-    return plan
-
-
-def _why_a_norm(layer: str, tensor: Tensor, infos: Mapping[str, TensorInfo]) -> str:
-    """Why a weight of several axes is taken for that of a norm; empty when it is not. Others are no weights anyway."""
-    if tensor.ndim <= 1:
-        return ""
-    if "norm" in layer.rpartition(".")[2].lower():
-        return "its layer is called a norm"
-    bias = infos.get(joined(layer, "bias"))
-    is_like_it = bias is not None and bias.shape == tuple(tensor.shape)
-    return "its layer has a bias of the same shape, as a norm has" if is_like_it else ""
-
-
-def _after(
-    infos: Mapping[str, TensorInfo], ties: Mapping[str, str], specs: Mapping[str, WeightSpec]
-) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """What the quantized checkpoint will hold, and which of its names share a tensor."""
-    after, after_ties = {}, {}
-    for name, info in infos.items():
-        layout = specs[name].layout if name in specs else {"": (info.dtype, info.shape)}
-        for suffix, (dtype, shape) in layout.items():
-            if name in ties:
-                after_ties[name + suffix] = ties[name] + suffix
-            else:
-                after[name + suffix] = TensorInfo(dtype, shape)
-    return after, after_ties
-
-
 def _energies(weight: Tensor, stored: Mapping[str, Tensor], spec: WeightSpec) -> tuple[float, float]:
     floats = channels_of(weight, spec)
     parts = [energy(floats[block], decode_channels(stored, spec, block)) for block in row_blocks(floats)]
     return sum(signal for signal, _ in parts), sum(noise for _, noise in parts)
-
-
-def _refuse_not_finite(name: str, weight: Tensor) -> None:
-    if not all_finite(weight):
-        raise UnsupportedLayerError(f"tensor {name!r} has values that are not finite: exclude its layer")

@@ -1,6 +1,6 @@
 """What a format can hold, agreed on before any work: which layers it refuses, and what becomes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -9,7 +9,6 @@ from torch import nn
 from mono_quant._plugins.components import Components
 from mono_quant.component import Component
 from mono_quant.config import KEEP, Override, QuantizationConfig
-from mono_quant.core.plan import settle
 from mono_quant.core.selection import exactly
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import Format, Keep, Plan
@@ -19,23 +18,29 @@ __all__ = ["agreed", "with_storable_schemes"]
 _MOST_SHOWN = 10
 
 
-def agreed(plan: Plan, model: nn.Module, wanted: Component, format: Format, on_refusal: Component) -> Plan:  # noqa: A002
+def agreed(
+    plan: Plan,
+    name: str,
+    format: Format,  # noqa: A002 - the word that users know
+    on_refusal: Component,
+    settle: Callable[[Plan], Plan] = lambda plan: plan,
+) -> Plan:
     """The plan of what the format holds: as it is, or with the refused layers in float.
 
     Args:
-        plan: of the model.
-        model: is looked at only.
-        wanted: how the format was asked for.
-        format: the format.
+        plan: of a model or a checkpoint.
+        name: of the format.
+        format: is asked.
         on_refusal: ``"keep"`` keeps in float what it refuses.
+        settle: gives the plan without the layers that cannot be quantized since others are not.
 
     Raises:
         ConfigurationError: naming the layers, when it refuses some and they are not to be kept.
     """
     while refused := _refused(plan, format):
         if on_refusal.name != KEEP:
-            raise ConfigurationError(_told(wanted, refused, len(plan.layers)))
-        plan = settle(model, plan.decide({n: Keep(f"{wanted.name} cannot hold it: {w}") for n, w in refused.items()}))
+            raise ConfigurationError(_told(name, refused, len(plan.layers)))
+        plan = settle(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in refused.items()}))
     return plan
 
 
@@ -65,11 +70,11 @@ def _refused(plan: Plan, format: Format) -> dict[str, str]:  # noqa: A002
     return {name: why for name, why in format.refusals(layers).items() if name in layers}
 
 
-def _told(wanted: Component, refused: Mapping[str, str], count: int) -> str:
+def _told(format_name: str, refused: Mapping[str, str], count: int) -> str:
     shown = [f"{name or '(model)'}: {why}" for name, why in list(refused.items())[:_MOST_SHOWN]]
     more = [f"and {len(refused) - _MOST_SHOWN} more"] if len(refused) > _MOST_SHOWN else []
     head = (
-        f"format {wanted.name!r} cannot hold {len(refused)} of {count} layers as they are planned; on_refusal='keep' "
+        f"format {format_name!r} cannot hold {len(refused)} of {count} layers as they are planned; on_refusal='keep' "
         "keeps them in float, and the name of a scheme quantizes them by that"
     )
     return "\n  ".join([head, *shown, *more])

@@ -9,6 +9,7 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._size import bytes_of
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
@@ -49,6 +50,7 @@ from mono_quant.rewriting import (
 )
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
+from mono_quant.streaming import FolderRun, QuantizedFolder
 from mono_quant.summary import make_info, make_manifest, measure_latency
 from mono_quant.targeting import Stages, rank_layers, reach_target
 from mono_quant.targets import Metric, Sensitivity, Target
@@ -160,7 +162,8 @@ class Quantizer:
         plan = self._planned(model)
         if wanted is None:
             return plan
-        return agreed(plan, model, wanted, self.components.format_for("", wanted), self.config.on_refusal)
+        chosen = self.components.format_for("", wanted)
+        return agreed(plan, wanted.name, chosen, self.config.on_refusal, lambda plan: settle(model, plan))
 
     def _planned(self, model: nn.Module) -> Plan:
         """What the configuration says of each layer, whatever the format holds."""
@@ -281,6 +284,49 @@ class Quantizer:
         """
         self.components.prepare()
         return QuantizedCheckpoint(source, self.config, self.components)
+
+    def quantize_folder(
+        self,
+        in_dir: str | Path,
+        out_dir: str | Path,
+        *,
+        format: Wanted | None = None,  # noqa: A002 - the word that users know
+        workers: int | None = None,
+        max_shard_bytes: int | str | None = None,
+    ) -> QuantizedFolder:
+        """Quantize a folder as Hugging Face lays it out, by names and shapes, some rows of a tensor at a time.
+
+        A call that was interrupted, even killed, is gone on with by the same call again. The bytes are the same however
+        often that happens, and for any number of workers.
+
+        Args:
+            in_dir: ``model.safetensors.index.json`` and its files, or one ``.safetensors`` file; ``config.json``,
+                a tokenizer and whatever else, which is copied.
+            out_dir: a folder that is new, empty, or of the call that is gone on with.
+            format: name of a format of folders, or a mapping of it and options, in place of the configuration's; without
+                any, safetensors files that `load` reads.
+            workers: how many processes; None for as many as there are cores. 1 works in this one.
+            max_shard_bytes: write files of about that size, ``"4GB"`` or a number; a layer is not divided. None
+                divides as the input is divided.
+
+        Raises:
+            ArtifactError: when something cannot be read or written, or ``out_dir`` holds something else.
+            ConfigurationError: when an option cannot be meant, ``out_dir`` holds the beginning of another run, nothing
+                would be quantized, or the format cannot hold a layer as it is planned.
+            UnsupportedLayerError: when a weight is not finite.
+        """
+        self.components.prepare()
+        format = self.config.format if format is None else format  # noqa: A001 - the word that users know
+        run = FolderRun(
+            config=self.config,
+            components=self.components,
+            file_format=self.components.folder_format(out_dir, format),
+            format_record=self.components.format_record(format),
+            max_shard_bytes=None if max_shard_bytes is None else bytes_of(max_shard_bytes),
+            workers=workers,
+            show_progress=self.show_progress,
+        )
+        return run(Path(in_dir), Path(out_dir))
 
     def load(
         self,

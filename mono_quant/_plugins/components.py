@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -21,10 +22,17 @@ from mono_quant.calibration.data import as_batch
 from mono_quant.component import Wanted
 from mono_quant.config import KEEP, Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
+from mono_quant.errors import (
+    CalibrationError,
+    ConfigurationError,
+    PluginConflictError,
+    PluginWarning,
+    UnknownPluginError,
+)
 from mono_quant.plugin_api import (
     Algorithm,
     Batch,
+    FolderFormat,
     Format,
     Kernel,
     Observer,
@@ -260,6 +268,26 @@ class Components:
         """The name of the format that a file name chooses, if it may refuse layers; None if it holds all."""
         chosen = self.format_for(path)
         return format_name(path, self.manager) if type(chosen).refusals is not Format.refusals else None
+
+    def folder_format(self, path: str | Path, named: Wanted | None) -> FolderFormat | None:
+        """The format of folders that is named; None when none is.
+
+        Raises:
+            ConfigurationError: when it is a format of files.
+        """
+        if named is None:
+            return None
+        made = self.format_for(path, named)
+        if not isinstance(made, FolderFormat):
+            raise ConfigurationError(f"format {Component.of(named).name!r} writes no folders: name another, or none")
+        return made
+
+    def format_record(self, named: Wanted | None) -> dict[str, Any]:
+        """The name, the options and the provider of a format that is named; nothing when none is."""
+        if named is None:
+            return {}
+        wanted = Component.of(named)
+        return {**attrs.asdict(wanted), "provider": str(self.manager.formats.get(wanted.name).provider)}
 
     @property
     def versions(self) -> dict[str, str]:

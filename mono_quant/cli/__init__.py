@@ -27,6 +27,7 @@ from typing import TextIO
 
 from mono_quant.cli import (
     bench,
+    checkpoint,
     compare,
     convert,
     demo,
@@ -54,7 +55,21 @@ from mono_quant.version import __version__
 
 __all__ = ["main", "parser"]
 
-_COMMANDS = (quantize, plan, sensitivity, inspect, validate, compare, convert, dequantize, recipe, bench, plugins, demo)
+_COMMANDS = (
+    quantize,
+    checkpoint,
+    plan,
+    sensitivity,
+    inspect,
+    validate,
+    compare,
+    convert,
+    dequantize,
+    recipe,
+    bench,
+    plugins,
+    demo,
+)
 _REQUEST = 2
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UserCodeError, 4),

@@ -5,14 +5,30 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from mono_quant.core.checkpoint_plan import joined
+from mono_quant.core.encoding import encode
+from mono_quant.core.schemes.layers import all_finite
 from mono_quant.core.tensor_spec import WeightSpec
-from mono_quant.errors import ArtifactError
+from mono_quant.errors import ArtifactError, UnsupportedLayerError
 from mono_quant.io.scales import is_impossible_scale
 from mono_quant.plugin_api.plan import LayerPlan
 
-__all__ = ["refuse_misfits", "tensors_beside", "weight_specs"]
+__all__ = ["encode_weight", "refuse_misfits", "tensors_beside", "weight_specs"]
 
 _OF_INPUTS = ("input_scale", "input_zero_point")
+
+
+def encode_weight(name: str, weight: Tensor, spec: WeightSpec) -> dict[str, Tensor]:
+    """`encode` of a tensor of a checkpoint.
+
+    Raises:
+        UnsupportedLayerError: when it is not finite, or what is stored would not be.
+    """
+    if not all_finite(weight):
+        raise UnsupportedLayerError(f"tensor {name!r} has values that are not finite: exclude its layer")
+    stored = encode(weight, spec)
+    if not spec.is_scaled and not all_finite(stored[""]):
+        raise UnsupportedLayerError(f"tensor {name!r} has values beyond {spec.dtype.name}; use bfloat16")
+    return stored
 
 
 def weight_specs(layers: Mapping[str, LayerPlan]) -> dict[str, WeightSpec]:

@@ -1,13 +1,13 @@
 """What a quantized model must reach."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 from torch import nn
 
+from mono_quant._size import bytes_of
 from mono_quant.config import Override
 from mono_quant.errors import ConfigurationError
 
@@ -15,8 +15,6 @@ __all__ = ["MaxDrop", "MaxSize", "Metric", "MinSQNR", "Target"]
 
 Metric = Callable[[nn.Module], float]
 """A figure of a model, higher is better; it must leave the model as it is and give the same for the same model."""
-
-_UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 
 def _overrides(then: Iterable[Any] | str | Mapping[str, Any]) -> tuple[Override, ...]:
@@ -55,16 +53,6 @@ def _number(value: object) -> float:
 def _is_whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{field.name} must be a whole number of at least 1, got {value!r}")
-
-
-def _bytes(size: str | float) -> int:
-    """``"25MB"``, of 2^20 bytes each, as in reports; a number is bytes."""
-    if isinstance(size, int | float) and not isinstance(size, bool) and math.isfinite(size) and size >= 0:
-        return int(size)
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)\s*", str(size), re.IGNORECASE)
-    if found is None:
-        raise ConfigurationError(f'a size is like "25MB" or "1.5 GB", or a number of bytes; got {size!r}')
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 @attrs.frozen
@@ -118,7 +106,7 @@ class MaxSize(Target):
     26214400
     """
 
-    nbytes: int = attrs.field(converter=_bytes)
+    nbytes: int = attrs.field(converter=bytes_of)
     then: tuple[Override, ...] = attrs.field(
         default=({"name": "int4-weight-only", "misfit": "adjust"},), converter=_overrides, kw_only=True
     )

@@ -15,7 +15,7 @@ from mono_quant.io.checkpoint.safetensors_file import open_safetensors
 from mono_quant.io.checkpoint.sharded import open_sharded
 from mono_quant.io.checkpoint.tensor_info import TensorInfo
 
-__all__ = ["open_checkpoint"]
+__all__ = ["find_checkpoint", "open_checkpoint"]
 
 _SAFETENSORS = ".safetensors"
 _PYTORCH = (".pt", ".pth", ".bin")
@@ -39,7 +39,7 @@ def open_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
             f"weights are given as a state_dict or a path, not as a {type(source).__name__}; those of a module are its "
             "state_dict()"
         )
-    path = _only_checkpoint_in(Path(source)) if Path(source).is_dir() else Path(source)
+    path = find_checkpoint(Path(source)) if Path(source).is_dir() else Path(source)
     require_regular(path)
     if path.name.endswith(INDEX_SUFFIX):
         return open_sharded(path)
@@ -51,14 +51,12 @@ def open_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
     raise ArtifactError(f"{path} is no checkpoint by its name, which ends in one of {kinds}")
 
 
-def _open_state_dict(state: Mapping[str, Tensor]) -> Checkpoint:
-    tensors = plain_tensors(state, "the state_dict")
-    infos = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
-    return Checkpoint("the state_dict", infos, reader=tensors.__getitem__, ties=find_ties(tensors))
+def find_checkpoint(folder: Path) -> Path:
+    """The index in a folder, whatever files are beside it, or else the only safetensors file.
 
-
-def _only_checkpoint_in(folder: Path) -> Path:
-    """The index in a folder, whatever files are beside it, or else the only safetensors file."""
+    Raises:
+        ArtifactError: when there is none, or more than one.
+    """
     try:
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -71,3 +69,9 @@ def _only_checkpoint_in(folder: Path) -> Path:
         what = f"{', '.join(found)}: name the one that is meant" if found else "no safetensors file or index"
         raise ArtifactError(f"{folder} holds {what}")
     return folder / found[0]
+
+
+def _open_state_dict(state: Mapping[str, Tensor]) -> Checkpoint:
+    tensors = plain_tensors(state, "the state_dict")
+    infos = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
+    return Checkpoint("the state_dict", infos, reader=tensors.__getitem__, ties=find_ties(tensors))

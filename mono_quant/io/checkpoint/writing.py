@@ -48,7 +48,7 @@ def write_checkpoint(
     path = Path(path)
     if path.suffix != _SUFFIX:
         raise ArtifactError(f"{path} cannot be written: its name must end in {_SUFFIX}")
-    shards = assign_shards(path, infos, max_shard_bytes)
+    shards = assign_shards(path, {name: info.nbytes for name, info in infos.items()}, max_shard_bytes)
     layouts = {
         path.with_name(file): lay_out({name: infos[name] for name in names}, metadata, str(path.with_name(file)))
         for file, names in shards.items()
