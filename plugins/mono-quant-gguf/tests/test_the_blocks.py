@@ -245,3 +245,13 @@ def test_blocks_of_others_are_refused_by_name(tmp_path):
     writer.close()
     with pytest.raises(ArtifactError, match=r"tensor 'blk\.0\.ffn': it is Q8_0: blocks are read where a manifest"):
         GGUFFormat().load(tmp_path / "other.gguf")
+
+
+def test_a_key_that_claims_more_than_the_file_has_is_refused_at_once(tmp_path):
+    spec = spec_of("int8", (4, 64), "per-channel(0)", symmetric=True)
+    path = saved(tmp_path, spec, stored_of(spec), metadata={"a.list": [1, 2, 3]})
+    content = path.read_bytes()
+    at = content.index(b"a.list") + 6 + 4 + 4
+    path.write_bytes(content[:at] + (2**62).to_bytes(8, "little") + content[at + 8 :])
+    with pytest.raises(ArtifactError, match="claims more than it has"):
+        GGUFFormat().load(path)

@@ -10,11 +10,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
 from mono_quant.errors import ArtifactError
 
-__all__ = ["Content", "StoredTensor", "json_object", "read"]
+from mono_quant_gguf.header import check_header
 
-_MAGIC = b"GGUF"
-_MOST = 100_000
-"""Tensors, and keys, in one file: each costs about a kilobyte of Python objects, whatever the file says."""
+__all__ = ["Content", "StoredTensor", "json_object", "read"]
 
 
 @attrs.frozen(eq=False)
@@ -52,7 +50,7 @@ def read(path: Path) -> Content:
         ArtifactError: when it is no GGUF file, or is cut off, or its tensors do not lie one after another.
     """
     try:
-        _check_start(path)
+        check_header(path)
         reader = GGUFReader(path, "c")
         _check_places(reader)
         return Content(dict(_tensors(reader)), dict(_texts(reader)))
@@ -77,20 +75,6 @@ def json_object(texts: Mapping[str, str], key: str) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise ArtifactError(f"its {key} is no JSON object")
     return found
-
-
-def _check_start(path: Path) -> None:
-    if not path.is_file():
-        raise ArtifactError("there is no such file, or it is a folder, pipe or device")
-    with path.open("rb") as file:
-        start = file.read(24)
-    if len(start) < 24 or start[:4] != _MAGIC:  # noqa: PLR2004 - magic, version, two counts
-        raise ArtifactError("it does not begin as one")
-    if start[4:6] == b"\0\0":
-        raise ArtifactError("its numbers are big-endian, which is not read")
-    tensors, keys = (int.from_bytes(start[at : at + 8], "little") for at in (8, 16))
-    if tensors > _MOST or keys > _MOST:
-        raise ArtifactError(f"it claims {tensors:,} tensors and {keys:,} keys; {_MOST:,} of each are the most")
 
 
 def _check_places(reader: GGUFReader) -> None:
