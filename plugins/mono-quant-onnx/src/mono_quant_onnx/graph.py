@@ -15,18 +15,19 @@ from torch.export import ExportedProgram
 from mono_quant_onnx.lowering import lower
 from mono_quant_onnx.placeholders import translations
 
-__all__ = ["to_onnx"]
+__all__ = ["OPSET", "checked_file", "input_names", "refuse_what_is_not_standard", "to_onnx"]
 
 OPSET = 21
 """The first with int4 and with scales of blocks."""
 
 
-def to_onnx(program: ExportedProgram, *, sums_integers: bool = False) -> ir.Model:
+def to_onnx(program: ExportedProgram, *, sums_integers: bool = False, opset: int = OPSET) -> ir.Model:
     """A program of `mono_quant.runtimes.export_program` as standard ONNX.
 
     Args:
         program: exported.
         sums_integers: as of `mono_quant_onnx.lowering.lower`.
+        opset: of ONNX.
 
     Raises:
         CompilationError: when ``torch.onnx`` does not know one of its operators, or ONNX has no such type.
@@ -39,7 +40,7 @@ def to_onnx(program: ExportedProgram, *, sums_integers: bool = False) -> ir.Mode
                 (),
                 dynamo=True,
                 custom_translation_table=translations(),
-                opset_version=OPSET,
+                opset_version=opset,
                 optimize=True,
                 verbose=False,
             )
@@ -90,8 +91,22 @@ def checked_file(model: ir.Model, folder: Path) -> Path:
     """
     path = folder / "model.onnx"
     ir.save(model, path, external_data="model.onnx.data")
+    refuse_what_is_not_standard(path)
+    return path
+
+
+def refuse_what_is_not_standard(path: Path) -> None:
+    """Have a file checked by ``onnx``, with shape inference.
+
+    Raises:
+        CompilationError: when it is no standard ONNX, which is a fault of this package.
+    """
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CompilationError(f"the graph is no standard ONNX; please report this: {error}") from error
-    return path
+
+
+def input_names(model: ir.Model) -> list[str]:
+    """Of the inputs of a graph, in their order."""
+    return [str(value.name) for value in model.graph.inputs]

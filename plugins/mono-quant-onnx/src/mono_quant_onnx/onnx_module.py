@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import onnx_ir as ir
 from mono_quant.errors import CompilationError
 from torch import Tensor, nn
 
@@ -18,13 +17,13 @@ class OnnxModule(nn.Module):
 
     Args:
         signature: of the model.
-        graph: whose inputs are named, in the order of the model's.
+        names: of the inputs of the graph, in the order of the model's.
     """
 
-    def __init__(self, signature: Signature, graph: ir.Graph) -> None:
+    def __init__(self, signature: Signature, names: Sequence[str]) -> None:
         super().__init__()
         self._signature = signature
-        self._names = [str(value.name) for value in graph.inputs]
+        self._names = [*names]
         self.eval()
 
     @abstractmethod

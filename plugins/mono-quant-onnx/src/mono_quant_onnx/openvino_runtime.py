@@ -9,17 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from mono_quant.plugin_api import Batch, Runtime, Support
 from mono_quant.runtimes import export_program
 from torch import Tensor, nn
 
-from mono_quant_onnx.graph import checked_file, to_onnx
+from mono_quant_onnx.graph import checked_file, input_names, to_onnx
 from mono_quant_onnx.onnx_module import OnnxModule
 from mono_quant_onnx.signature import Signature
 
-__all__ = ["OpenVinoRuntime"]
+__all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 
 _MOST_SHAPES = 4
 _Shapes = tuple[torch.Size, ...]
@@ -50,25 +49,34 @@ class OpenVinoRuntime(Runtime):
     def compile(self, model: nn.Module, example: Batch) -> nn.Module:
         """Exported, checked, and compiled for the shapes of the example."""
         program = export_program(model, example)
-        signature = Signature(program)
-        compiled = _Compiled(signature, to_onnx(program), self.precision)
+        signature, graph = Signature.of(program), to_onnx(program)
+        with tempfile.TemporaryDirectory(prefix="mono_quant-") as folder:
+            path = checked_file(graph, Path(folder))
+            compiled = OpenVinoModel(signature, input_names(graph), path, self.precision)
         compiled(*example.args, **example.kwargs)
         return compiled
 
     def details(self, compiled: nn.Module) -> str:
         """The precision of floats."""
-        return f"floats as {compiled.precision}" if isinstance(compiled, _Compiled) else ""
+        return f"floats as {compiled.precision}" if isinstance(compiled, OpenVinoModel) else ""
 
 
-class _Compiled(OnnxModule):
-    def __init__(self, signature: Signature, model: ir.Model, precision: str) -> None:
-        super().__init__(signature, model.graph)
+class OpenVinoModel(OnnxModule):
+    """A file, run by OpenVINO.
+
+    Args:
+        signature: of the model.
+        names: of the inputs of the graph.
+        path: of the file.
+        precision: as of `OpenVinoRuntime`.
+    """
+
+    def __init__(self, signature: Signature, names: Sequence[str], path: Path, precision: str) -> None:
+        super().__init__(signature, names)
         import openvino  # noqa: PLC0415 - it may not be installed
 
         self._core = openvino.Core()
-        with tempfile.TemporaryDirectory(prefix="mono_quant-") as folder:
-            read = self._core.read_model(checked_file(model, Path(folder)))
-            self._model = read.clone()
+        self._model = self._core.read_model(path).clone()
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -79,6 +87,7 @@ class _Compiled(OnnxModule):
         self.precision = precision
 
     def run(self, inputs: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """As `OnnxModule` says."""
         with self._lock:  # a compiled model has one request that all calls use
             request = self._request_for(inputs)
             results = request.infer([tensor.numpy() for tensor in inputs.values()], share_inputs=True)

@@ -1,8 +1,10 @@
 """How a model is called: from its arguments to tensors, and from tensors to what it gives."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+import attrs
 import torch
 from mono_quant.errors import CompilationError
 from torch import Tensor
@@ -14,28 +16,86 @@ from torch.utils import _pytree as pytree
 __all__ = ["Signature"]
 
 
+_Constant = bool | int | float | str | None
+
+
+@attrs.frozen
+class _Argument:
+    """An argument that is a tensor, or else what is part of the graph.
+
+    Args:
+        name: of the input.
+        dtype: of the tensor; None for what is none.
+        sizes: of its axes; None for an axis of any size.
+        value: of what is no tensor.
+    """
+
+    name: str
+    dtype: torch.dtype | None = None
+    sizes: tuple[int | None, ...] = ()
+    value: _Constant = None
+
+
+@attrs.frozen
 class Signature:
     """The arguments of a model as an example gave them, and the structure of what it gives.
 
     Args:
-        program: as it was exported; ``torch.onnx`` changes it.
+        in_spec: structure of ``(args, kwargs)``.
+        out_spec: structure of the output.
+        inputs: the leaves of the first.
+        outputs: those of the second: ``()`` for a tensor, or a tuple of a value that is part of the graph.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
-        self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+    inputs: tuple[_Argument, ...]
+    outputs: tuple[tuple[()] | tuple[_Constant], ...]
+
+    @classmethod
+    def of(cls, program: ExportedProgram) -> Self:
+        """That of a program as it was exported; ``torch.onnx`` changes it."""
         signature = program.graph_signature
-        # What is no tensor, as None or a number, is part of the graph.
-        self._inputs = [spec.arg for spec in signature.input_specs if spec.kind.name == "USER_INPUT"]
-        self._outputs = [spec.arg for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
         placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-        self._expected: dict[str, tuple[torch.dtype, list[int | None]]] = {}
-        for arg in self._inputs:
-            if not isinstance(arg, ConstantArgument):
-                tensor = placeholders[arg.name].meta["val"]
-                if tensor.dtype == torch.bfloat16:
-                    raise CompilationError(f"input {arg.name!r} is bfloat16, which NumPy has not: give it as float32")
-                sizes = [int(size) if is_concrete_int(size) else None for size in tensor.shape]
-                self._expected[arg.name] = tensor.dtype, sizes
+        inputs = (spec.arg for spec in signature.input_specs if spec.kind.name == "USER_INPUT")
+        outputs = (spec.arg for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT")
+        return cls(
+            program.call_spec.in_spec,
+            program.call_spec.out_spec,
+            tuple(_argument(arg, placeholders) for arg in inputs),
+            tuple((arg.value,) if isinstance(arg, ConstantArgument) else () for arg in outputs),
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """What `to_text` has made.
+
+        Raises:
+            Exception: when it is something else.
+        """
+        data = json.loads(text)
+        inputs = tuple(
+            _Argument(name, None if dtype is None else _dtype(dtype), tuple(sizes), value)
+            for name, dtype, sizes, value in data["inputs"]
+        )
+        in_spec, out_spec = (pytree.treespec_loads(data[key]) for key in ("in", "out"))
+        return cls(in_spec, out_spec, inputs, tuple(map(tuple, data["outputs"])))
+
+    def to_text(self) -> str:
+        """As JSON.
+
+        Raises:
+            CompilationError: when the call has structures that torch cannot write as JSON.
+        """
+        inputs = [
+            [one.name, None if one.dtype is None else str(one.dtype).removeprefix("torch."), one.sizes, one.value]
+            for one in self.inputs
+        ]
+        try:
+            specs = {"in": pytree.treespec_dumps(self.in_spec), "out": pytree.treespec_dumps(self.out_spec)}
+            return json.dumps({**specs, "inputs": inputs, "outputs": self.outputs}, sort_keys=True)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise CompilationError(f"how it is called and what it gives cannot be written as JSON: {error}") from error
 
     def tensors(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
         """The tensors among the arguments of a call, in the order of the graph's inputs.
@@ -44,9 +104,9 @@ class Signature:
             CompilationError: naming what is not as it was in the example.
         """
         leaves, spec = pytree.tree_flatten((args, self._in_order(kwargs)))
-        if spec != self._in_spec:
+        if spec != self.in_spec:
             raise CompilationError(
-                f"compiled for a call with {_as_text(self._in_spec)}, called with {_as_text(spec)}: call it as the "
+                f"compiled for a call with {_as_text(self.in_spec)}, called with {_as_text(spec)}: call it as the "
                 "example did, with the same keywords, or compile it with an example of this call"
             )
         return [*self._tensors(leaves)]
@@ -54,12 +114,12 @@ class Signature:
     def value(self, outputs: Sequence[Tensor]) -> Any:  # noqa: ANN401 - whatever the model gives
         """What the model gives, of the graph's outputs."""
         tensors = iter(outputs)
-        values = [arg.value if isinstance(arg, ConstantArgument) else next(tensors) for arg in self._outputs]
-        return pytree.tree_unflatten(values, self._out_spec)
+        values = [constant[0] if constant else next(tensors) for constant in self.outputs]
+        return pytree.tree_unflatten(values, self.out_spec)
 
     def _tensors(self, leaves: Sequence[object]) -> Iterator[Tensor]:
-        for arg, given in zip(self._inputs, leaves, strict=True):
-            if isinstance(arg, ConstantArgument):
+        for arg, given in zip(self.inputs, leaves, strict=True):
+            if arg.dtype is None:
                 if given is not arg.value and given != arg.value:
                     raise CompilationError(
                         f"{arg.name!r} is {arg.value!r} in the compiled model, got {given!r}: what is no tensor is "
@@ -68,25 +128,42 @@ class Signature:
             elif not isinstance(given, Tensor):
                 raise CompilationError(f"input {arg.name!r} must be a tensor, got {type(given).__name__}")
             else:
-                self._refuse_another(arg.name, given)
+                _refuse_another(arg, given)
                 yield given.detach().contiguous()
-
-    def _refuse_another(self, name: str, given: Tensor) -> None:
-        dtype, sizes = self._expected[name]
-        fits = given.ndim == len(sizes) and all(
-            wanted in {None, size} for size, wanted in zip(given.shape, sizes, strict=True)
-        )
-        if given.dtype != dtype or not fits or given.device.type != "cpu":
-            shape = ", ".join("any" if size is None else str(size) for size in sizes)
-            raise CompilationError(
-                f"input {name!r} was compiled as {dtype} of shape ({shape}) on the CPU, got {given.dtype} of shape "
-                f"{tuple(given.shape)} on {given.device}: compile the model with an example like this"
-            )
 
     def _in_order(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords in the order of the example, where they are the same."""
-        wanted = self._in_spec.child(1).context
+        wanted = self.in_spec.child(1).context
         return {name: kwargs[name] for name in wanted} if set(wanted) == set(kwargs) else dict(kwargs)
+
+
+def _argument(arg: Any, placeholders: Mapping[str, Any]) -> _Argument:  # noqa: ANN401 - of a graph's signature
+    if isinstance(arg, ConstantArgument):
+        return _Argument(arg.name, value=arg.value)
+    tensor = placeholders[arg.name].meta["val"]
+    if tensor.dtype == torch.bfloat16:
+        raise CompilationError(f"input {arg.name!r} is bfloat16, which NumPy has not: give it as float32")
+    return _Argument(arg.name, tensor.dtype, tuple(int(n) if is_concrete_int(n) else None for n in tensor.shape))
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name!r} is no dtype of torch")
+    return dtype
+
+
+def _refuse_another(expected: _Argument, given: Tensor) -> None:
+    fits = given.ndim == len(expected.sizes) and all(
+        wanted in {None, size} for size, wanted in zip(given.shape, expected.sizes, strict=True)
+    )
+    if given.dtype != expected.dtype or not fits or given.device.type != "cpu":
+        shape = ", ".join("any" if size is None else str(size) for size in expected.sizes)
+        raise CompilationError(
+            f"input {expected.name!r} was compiled as {expected.dtype} of shape ({shape}) on the CPU, "
+            f"got {given.dtype} of shape {tuple(given.shape)} on {given.device}: compile the model with an example "
+            "like this"
+        )
 
 
 def _as_text(spec: pytree.TreeSpec) -> str:
