@@ -17,6 +17,7 @@ import pytest
 
 _SUITES = (
     "algorithms",
+    "folders",
     "formats",
     "kernels",
     "observers",
@@ -30,6 +31,7 @@ _SUITES = (
 pytest.register_assert_rewrite(*(f"mono_quant.testing.{name}" for name in _SUITES))
 
 from mono_quant.testing.algorithms import AlgorithmSuite  # noqa: E402 - only what comes after can be rewritten
+from mono_quant.testing.folders import FolderFormatSuite  # noqa: E402
 from mono_quant.testing.formats import FormatSuite  # noqa: E402
 from mono_quant.testing.kernels import KernelSuite  # noqa: E402
 from mono_quant.testing.observers import ObserverSuite  # noqa: E402
@@ -42,6 +44,7 @@ from mono_quant.testing.validators import ValidatorSuite  # noqa: E402
 
 __all__ = [
     "AlgorithmSuite",
+    "FolderFormatSuite",
     "FormatSuite",
     "KernelSuite",
     "ObserverSuite",

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import Commands
 
+from mono_quant import save_model
 from mono_quant.cli import parser
 
 MLP = "--model cli_models:mlp"
@@ -26,8 +28,12 @@ def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
     """A valid call of each command; the model and the data print where they should not."""
     made = tmp_path / "made.safetensors"
     assert monoquant(f"quantize --quiet {NOISY} --output", made).code == 0
+    floats = tmp_path / "floats"
+    floats.mkdir()
+    save_model({"fc.weight": torch.randn(8, 8)}, floats / "model.safetensors")
     return {
         "quantize": f"quantize {NOISY} --output {tmp_path / 'out.safetensors'}",
+        "checkpoint": f"checkpoint {floats} {tmp_path / 'codes'} --scheme int8-weight-only --workers 1",
         "plan": "plan --model cli_models:noisy",
         "sensitivity": f"sensitivity {NOISY}",
         "inspect": f"inspect {made}",
