@@ -303,8 +303,8 @@ class Quantizer:
             in_dir: ``model.safetensors.index.json`` and its files, or one ``.safetensors`` file; ``config.json``,
                 a tokenizer and whatever else, which is copied.
             out_dir: a folder that is new, empty, or of the call that is gone on with.
-            format: name of a format of folders, or a mapping of it and options, in place of the configuration's; without
-                any, safetensors files that `load` reads.
+            format: name of a format of folders, or a mapping of it and options, in place of the configuration's;
+                without any, safetensors files that `load` reads.
             workers: how many processes; None for as many as there are cores. 1 works in this one.
             max_shard_bytes: write files of about that size, ``"4GB"`` or a number; a layer is not divided. None
                 divides as the input is divided.
