@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import Commands
 
+from mono_quant import save_model
 from mono_quant.cli import parser
 
 MLP = "--model cli_models:mlp"
@@ -21,6 +23,12 @@ def command_names() -> list[str]:
     return list(commands.choices)
 
 
+def _folder(tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    save_model({"fc.weight": torch.eye(4)}, tmp_path / "folder" / "model.safetensors")
+    return tmp_path / "folder"
+
+
 @pytest.fixture
 def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
     """A valid call of each command; the model and the data print where they should not."""
@@ -28,6 +36,7 @@ def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
     assert monoquant(f"quantize --quiet {NOISY} --output", made).code == 0
     return {
         "quantize": f"quantize {NOISY} --output {tmp_path / 'out.safetensors'}",
+        "checkpoint": f"checkpoint {_folder(tmp_path)} {tmp_path / 'quantized'} --scheme int8-weight-only --workers 1",
         "plan": "plan --model cli_models:noisy",
         "sensitivity": f"sensitivity {NOISY}",
         "inspect": f"inspect {made}",
