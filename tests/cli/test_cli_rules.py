@@ -23,17 +23,20 @@ def command_names() -> list[str]:
     return list(commands.choices)
 
 
+def _folder(tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    save_model({"fc.weight": torch.eye(4)}, tmp_path / "folder" / "model.safetensors")
+    return tmp_path / "folder"
+
+
 @pytest.fixture
 def arguments(tmp_path: Path, monoquant: Commands) -> dict[str, str]:
     """A valid call of each command; the model and the data print where they should not."""
     made = tmp_path / "made.safetensors"
     assert monoquant(f"quantize --quiet {NOISY} --output", made).code == 0
-    floats = tmp_path / "floats"
-    floats.mkdir()
-    save_model({"fc.weight": torch.randn(8, 8)}, floats / "model.safetensors")
     return {
         "quantize": f"quantize {NOISY} --output {tmp_path / 'out.safetensors'}",
-        "checkpoint": f"checkpoint {floats} {tmp_path / 'codes'} --scheme int8-weight-only --workers 1",
+        "checkpoint": f"checkpoint {_folder(tmp_path)} {tmp_path / 'quantized'} --scheme int8-weight-only --workers 1",
         "plan": "plan --model cli_models:noisy",
         "sensitivity": f"sensitivity {NOISY}",
         "inspect": f"inspect {made}",
