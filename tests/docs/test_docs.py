@@ -181,9 +181,9 @@ def _without_times(report: str, like: str) -> str:
     return re.sub(r"^speed      [\d.]+ ms -> [\d.]+ ms a batch, .*\n", speed, report, flags=re.MULTILINE)
 
 
-def test_at_most_two_blocks_do_not_run_and_each_says_why():
+def test_at_most_three_blocks_do_not_run_and_each_says_why():
     left_out = [block.info for page in PAGES for block in doc_pages.blocks(page) if "notest" in block.info]
-    assert len(left_out) <= 2
+    assert len(left_out) <= 3
     assert all(re.fullmatch(r"python notest: .+", info) for info in left_out)
 
 

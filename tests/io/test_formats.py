@@ -78,11 +78,17 @@ def test_what_is_no_tensor_is_refused_by_name(tmp_path: Path, suffix: str):
         save_model({"x": torch.ones(1), "epoch": 3}, tmp_path / f"model{suffix}")
 
 
-@pytest.mark.parametrize("name", ["model", "model.bin", "model.safetensors.bak", ""])
+@pytest.mark.parametrize("name", ["model", "model.bin", "model.safetensors.bak"])
 def test_a_suffix_that_no_format_has_is_refused_with_those_that_exist(tmp_path: Path, name: str):
     for use in (lambda path: save_model({"x": torch.ones(1)}, path), load_model):
         with pytest.raises(ArtifactError, match=r"\.pt.*\.safetensors"):
             use(tmp_path / name)
+
+
+def test_a_folder_that_no_format_knows_is_refused(tmp_path: Path):
+    for use in (lambda path: save_model({"x": torch.ones(1)}, path), load_model):
+        with pytest.raises(ArtifactError, match="is a folder, and no format knows what is in it"):
+            use(tmp_path)
 
 
 def test_a_format_that_is_named_does_not_ask_for_a_suffix(tmp_path: Path):
