@@ -2,8 +2,8 @@
 
 ``nox -s bench_streaming`` prints JSON: the peak memory of all processes together, the rate against a plain program that
 reads the same bytes, casts bfloat16 to int8, and writes and flushes as many, and what became of runs that were killed
-at ten random moments. For int4 the plain program writes half of what it casts. It fails when the peak is over 1 GB, or a
-killed run ends in other bytes.
+at ten random moments. For int4 the plain program writes half of what it casts. It fails when the peak is over 1 GB, or
+a killed run ends in other bytes.
 """
 
 import argparse
