@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 import torch
@@ -73,8 +73,19 @@ class PlannedCheckpoint:
         )
 
 
-def plan_checkpoint(checkpoint: Checkpoint, config: QuantizationConfig, components: Components) -> PlannedCheckpoint:
+def plan_checkpoint(
+    checkpoint: Checkpoint,
+    config: QuantizationConfig,
+    components: Components,
+    agree: Callable[[Plan], Plan] = lambda plan: plan,
+) -> PlannedCheckpoint:
     """Decide on each tensor.
+
+    Args:
+        checkpoint: of which names, dtypes and shapes are looked at.
+        config: which layers, and how.
+        components: of the configuration.
+        agree: gives the plan that a format can hold.
 
     Raises:
         ArtifactError: when the checkpoint's manifest does not fit its tensors.
@@ -82,7 +93,7 @@ def plan_checkpoint(checkpoint: Checkpoint, config: QuantizationConfig, componen
             be quantized.
     """
     infos, ties = _names_of(checkpoint)
-    plan = _ledger(infos, ties, config, components, source=checkpoint.source)
+    plan = agree(_ledger(infos, ties, config, components, source=checkpoint.source))
     specs = weight_specs(plan.layers)
     after, after_ties = _after(infos, ties, specs)
     return PlannedCheckpoint(plan=plan, specs=specs, before=infos, after=after, ties=after_ties)

@@ -13,14 +13,16 @@ import attrs
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
 from mono_quant.checkpoint_planning import PlannedCheckpoint, plan_checkpoint
-from mono_quant.config import QuantizationConfig
+from mono_quant.config import KEEP, QuantizationConfig
+from mono_quant.core.plan import refuse_empty
 from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.format_agreement import agreed
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
 from mono_quant.io.checkpoint.place import Place, read_places
 from mono_quant.io.json_text import dump_object
 from mono_quant.io.manifest import write_manifest
-from mono_quant.plugin_api import JSON, FolderFormat
+from mono_quant.plugin_api import JSON, FolderFormat, Plan
 from mono_quant.streaming.inputs import InputFolder, look_into
 from mono_quant.streaming.journal import Journal
 from mono_quant.streaming.pool import do_units, usable_cores
@@ -69,9 +71,8 @@ class FolderRun:
         _refuse_nested(in_dir, out_dir)
         with open_checkpoint(inputs.weights) as checkpoint:
             fingerprint = inputs.fingerprint()
-            planned = plan_checkpoint(checkpoint, self.config, self.components)
+            planned = plan_checkpoint(checkpoint, self.config, self.components, self._agreed)
             places = _places(inputs, checkpoint)
-        self._refuse_layers(planned)
         shards = lay_out_shards(
             out_dir / f"{inputs.weights.name.removesuffix(INDEX_SUFFIX).removesuffix(_SUFFIX)}{_SUFFIX}",
             places,
@@ -108,14 +109,18 @@ class FolderRun:
             resumed=len(done) / max(1, len(part_of)),
         )
 
-    def _refuse_layers(self, planned: PlannedCheckpoint) -> None:
-        refused = {} if self.file_format is None else self.file_format.refusals(planned.plan.layers)
-        if refused:
-            reasons = "\n  ".join(f"{name or '(model)'}: {why}" for name, why in refused.items())
+    def _agreed(self, plan: Plan) -> Plan:
+        """What the format holds of it."""
+        if self.file_format is None:
+            return plan
+        if self.config.on_refusal.name not in {"error", KEEP}:
             raise ConfigurationError(
-                f"the format cannot hold {len(refused)} of {len(planned.plan.layers)} layers; exclude them, or give "
-                f"them another scheme:\n  {reasons}"
+                f"on_refusal={self.config.on_refusal.name!r} needs the model: of a checkpoint, layers that a format "
+                "refuses can be kept in float, by 'keep'"
             )
+        agreed_on = agreed(plan, str(self.format_record["name"]), self.file_format, self.config.on_refusal)
+        refuse_empty(agreed_on)
+        return agreed_on
 
     def _metadata(self, planned: PlannedCheckpoint) -> dict[str, str]:
         """Of each file: our manifest, or the names of shared tensors as safetensors' ``save_model`` writes them."""

@@ -156,6 +156,26 @@ def test_what_a_format_refuses_is_named_before_any_work(tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_format_refuses_can_be_kept_in_float(tmp_path: Path):
+    write_folder(tmp_path / "in", llama())
+    named = {"name": "plain-folder", "refused": "lm_head"}
+    quantizer = Quantizer(INT4, format=named, on_refusal="keep", plugins=[PlainPlugin()], show_progress=False)
+    folder = quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
+    assert folder.plan.kept["lm_head"] == "plain-folder cannot hold it: it is refused"
+    assert "lm_head" not in folder.plan.layers
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "lm_head.weight" in config["quantization_config"]["kept"]
+
+
+def test_another_scheme_for_what_is_refused_needs_the_model(tmp_path: Path):
+    write_folder(tmp_path / "in", llama())
+    quantizer = Quantizer(
+        INT4, format="plain-folder", on_refusal="int8-weight-only", plugins=[PlainPlugin()], show_progress=False
+    )
+    with pytest.raises(ConfigurationError, match="needs the model"):
+        quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_format_that_breaks_its_word_is_named_with_the_tensor_and_the_file(tmp_path: Path, workers: int):
     write_folder(tmp_path / "in", llama())

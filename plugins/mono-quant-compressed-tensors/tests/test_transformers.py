@@ -7,6 +7,7 @@ import torch
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
 from models import SCHEMES, bert, folder_of, layers_of, llama, output, quantized
+from mono_quant import Quantizer
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -132,3 +133,18 @@ def test_it_is_written_over_the_float_model(tmp_path):
     torch.testing.assert_close(
         output(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), output(result.model), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("case", ["int4 symmetric", "int8", "float8"])
+def test_a_checkpoint_that_was_quantized_without_its_model(case, tmp_path):
+    model = llama()
+    model.save_pretrained(tmp_path / "float", max_shard_size="60KB")
+    assert len(list((tmp_path / "float").glob("*.safetensors"))) > 1
+    quantizer = Quantizer(**SCHEMES[case], exclude=["*embed_tokens"], show_progress=False)
+    quantizer.quantize_folder(tmp_path / "float", tmp_path / "codes", format="compressed-tensors", workers=1)
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "codes")
+    result = quantized(model, **SCHEMES[case])
+    torch.testing.assert_close(output(read), output(result.model), rtol=1e-4, atol=3e-3 if "int4" in case else 1e-5)
+    modules = dict(read.named_modules())
+    for name, layer in layers_of(result.model).items():
+        assert torch.equal(modules[name].weight, layer.dequantized()), name
