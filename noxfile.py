@@ -227,6 +227,15 @@ def accuracy_peers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench_readers(session: nox.Session) -> None:
+    """The page docs/reference/readers.md: one quantized model in every format, run by every reader; some minutes."""
+    install_real_models(session)
+    session.install("transformers==5.23.0", "compressed-tensors==0.20.0", "gguf==0.19.0", "onnxruntime==1.32.0")
+    session.install(*(f"./plugins/mono-quant-{name}" for name in ("compressed-tensors", "gguf", "onnx")))
+    session.run("python", "-m", "tests.bench.readers", *session.posargs)
+
+
+@nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Load files that are damaged at random, 60 seconds long; ``nox -s fuzz -- --seconds 600 --seed 7`` as told."""
     install(session, "-e", ".[testing]")
