@@ -14,6 +14,7 @@ from mono_quant.core.checkpoint_plan import layer_and_parameter
 from mono_quant.core.encoding import channels_of, decode, decode_channels
 from mono_quant.core.sqnr import energy, ratio_db
 from mono_quant.errors import ArtifactError, ConfigurationError
+from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import TensorInfo, open_checkpoint, write_checkpoint
 from mono_quant.io.files import write_artifact
@@ -22,7 +23,7 @@ from mono_quant.io.manifest import read_manifest, write_manifest
 from mono_quant.io.naming import naming
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.io.stored_weights import encode_weight, refuse_misfits, tensors_beside, weight_specs
-from mono_quant.plugin_api import Artifact, Keep, ProgramFormat, WeightSpec
+from mono_quant.plugin_api import Artifact, Keep, Plan, ProgramFormat, WeightSpec
 
 __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 
@@ -54,7 +55,7 @@ class QuantizedCheckpoint:
         self._components = components
         with open_checkpoint(source) as checkpoint:
             self._planned = dict(checkpoint.infos), dict(checkpoint.ties)
-            self._outcome = plan_checkpoint(checkpoint, config, components)
+            self._outcome = plan_checkpoint(checkpoint, config, components, self._agreed)
         self.plan = self._outcome.plan
         self.original_size_mb = self._outcome.original_size_mb
         self.quantized_size_mb = self._outcome.quantized_size_mb
@@ -64,6 +65,14 @@ class QuantizedCheckpoint:
     def compression_ratio(self) -> float:
         """How many times smaller the tensors are."""
         return self.original_size_mb / self.quantized_size_mb
+
+    def _agreed(self, plan: Plan) -> Plan:
+        """What the configuration's format holds of it."""
+        wanted = self._config.format
+        if wanted is None:
+            return plan
+        chosen = self._components.format_for("", wanted)
+        return agreed_without_model(plan, wanted.name, chosen, self._config.on_refusal)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The tensors of the quantized checkpoint one after another, each shared one once.
@@ -116,8 +125,8 @@ class QuantizedCheckpoint:
             UnsupportedLayerError: when a weight is not finite.
         """
         manifest = write_manifest(self._outcome.manifest(self._config, self._components.versions))
-        chosen = self._components.format_for(path)
-        if isinstance(chosen, SafetensorsFormat):
+        chosen = self._components.format_to_save(path)
+        if type(chosen) is SafetensorsFormat:  # a plugin may derive from it
             metadata = {"format": "pt", "mono_quant": dump_object(manifest)}
             write_checkpoint(path, self._outcome.after, self.tensors(), metadata, max_shard_bytes)
             return

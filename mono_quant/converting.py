@@ -93,6 +93,8 @@ def _refuse_overwriting(source: Path, target: Path) -> None:
     for one in _files(source):
         if one.exists() and target.exists() and target.samefile(one):
             raise ConfigurationError(f"{target} would overwrite the input {one}: choose another path")
+        if one.exists() and target.is_dir() and one.resolve().parent == target.resolve():
+            raise ConfigurationError(f"the input {one} is in {target}, which would be written: choose another folder")
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from torch import nn
 from mono_quant._plugins.components import Components
 from mono_quant.component import Component
 from mono_quant.config import KEEP, Override, QuantizationConfig
+from mono_quant.core.plan import refuse_empty
 from mono_quant.core.selection import exactly
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import Format, Keep, Plan
@@ -41,6 +42,22 @@ def agreed(
         if on_refusal.name != KEEP:
             raise ConfigurationError(_told(name, refused, len(plan.layers)))
         plan = settle(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in refused.items()}))
+    return plan
+
+
+def agreed_without_model(plan: Plan, name: str, format: Format, on_refusal: Component) -> Plan:  # noqa: A002
+    """`agreed` for a checkpoint.
+
+    Raises:
+        ConfigurationError: as `agreed`; when ``on_refusal`` names a scheme; or when nothing is left to be quantized.
+    """
+    if on_refusal.name not in {"error", KEEP}:
+        raise ConfigurationError(
+            f"on_refusal={on_refusal.name!r} needs the model: of a checkpoint, layers that a format refuses can be "
+            "kept in float, by 'keep'"
+        )
+    plan = agreed(plan, name, format, on_refusal)
+    refuse_empty(plan)
     return plan
 
 

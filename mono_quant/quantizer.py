@@ -429,7 +429,7 @@ class Quantizer:
             validation=validation,
             plan=run.plan,
             example=run.first,
-            format_for=self.components.format_for,
+            format_for=self.components.format_to_save,
             compile_by=self.compile,
             batch_of=self.components.batch_of,
             observed=observed(self.components, model, run),

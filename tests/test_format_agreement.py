@@ -120,3 +120,22 @@ def test_the_file_of_a_kept_layer_loads(tmp_path: Path):
     result.save(tmp_path / "model.picky")
     loaded = made.load(tmp_path / "model.picky", Model)
     assert torch.equal(loaded(DATA[0]), result.model(DATA[0]))
+
+
+def test_it_is_saved_in_the_format_that_was_agreed_on(tmp_path: Path):
+    result = quantizer(on_refusal="keep").quantize(Model(), DATA)
+    result.save(tmp_path / "model")  # no suffix chooses another
+    assert {"conv.weight", "head.weight"} <= Picky().load(tmp_path / "model").tensors.keys()
+    result.save(tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").read_bytes()[:2] == b"PK"
+
+
+def test_a_checkpoint_agrees_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    state = Model().state_dict()
+    monkeypatch.setattr(Picky, "refusals", lambda _, layers: {n: "so" for n in layers if n == "conv"})
+    checkpoint = quantizer(scheme="int8-weight-only", on_refusal="keep").quantize_checkpoint(state)
+    assert checkpoint.plan.kept["conv"] == "picky cannot hold it: so"
+    checkpoint.save(tmp_path / "model")
+    assert (tmp_path / "model").exists()
+    with pytest.raises(ConfigurationError, match="conv: so"):
+        quantizer(scheme="int8-weight-only").quantize_checkpoint(state)

@@ -23,6 +23,7 @@ from mono_quant.component import Wanted
 from mono_quant.config import KEEP, Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
 from mono_quant.errors import (
+    ArtifactError,
     CalibrationError,
     ConfigurationError,
     PluginConflictError,
@@ -262,6 +263,17 @@ class Components:
 
     def format_for(self, path: str | Path, named: Wanted | None = None) -> Format:
         """The format that is named, or that of a file name or folder."""
+        return format_for(path, self.manager, named)
+
+    def format_to_save(self, path: str | Path, named: Wanted | None = None) -> Format:
+        """The format that is named; or that of the configuration, unless a file name chooses another one."""
+        wanted = self.config.format
+        if named is None and wanted is not None:
+            try:
+                is_another = format_name(path, self.manager) != wanted.name
+            except ArtifactError:  # the file name chooses none
+                is_another = False
+            named = None if is_another else wanted
         return format_for(path, self.manager, named)
 
     def refusing_format(self, path: str | Path) -> str | None:

@@ -8,7 +8,7 @@ from mono_quant._plugins.factory import make
 from mono_quant._plugins.manager import PluginManager
 from mono_quant._plugins.registry import Registered
 from mono_quant.component import Component, Wanted
-from mono_quant.errors import ArtifactError, PluginConflictError
+from mono_quant.errors import ArtifactError, MonoQuantError, PluginConflictError
 from mono_quant.plugin_api import FolderFormat, Format
 
 __all__ = ["format_for", "format_name"]
@@ -39,7 +39,7 @@ def _registered_for(path: str | Path, manager: PluginManager) -> Registered[Any]
     known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
     name = Path(path).name
     suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
-    if suffix is None and Path(path).is_dir():
+    if suffix is None and Path(path).is_dir():  # a path that cannot be looked at has no suffix of ours, or is a file's
         return _of_folder(Path(path), manager)
     if suffix is None:
         message = f"{path}: no format has the suffix {Path(path).suffix!r}; there are {', '.join(known) or 'none'}"
@@ -65,7 +65,15 @@ def _of_folder(path: Path, manager: PluginManager) -> Registered[Any]:
 def _folders(manager: PluginManager) -> Iterator[tuple[Registered[Any], FolderFormat]]:
     """All formats of folders; only those without a suffix are made to see whether they are."""
     for registered in manager.formats:
-        if not registered.spec.suffixes and isinstance(made := _made(registered), FolderFormat):
+        if registered.spec.suffixes:
+            continue
+        try:
+            made = _made(registered)
+        except MonoQuantError:
+            if registered.provider.is_builtin or registered.provider.is_explicit:
+                raise
+            continue  # who installed it did not ask for it here; by its name it says what is wrong
+        if isinstance(made, FolderFormat):
             yield registered, made
 
 

@@ -13,10 +13,9 @@ import attrs
 from mono_quant._plugins.components import Components
 from mono_quant.calibration.progress import with_progress
 from mono_quant.checkpoint_planning import PlannedCheckpoint, plan_checkpoint
-from mono_quant.config import KEEP, QuantizationConfig
-from mono_quant.core.plan import refuse_empty
+from mono_quant.config import QuantizationConfig
 from mono_quant.errors import ArtifactError, ConfigurationError
-from mono_quant.format_agreement import agreed
+from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
 from mono_quant.io.checkpoint.place import Place, read_places
@@ -65,8 +64,8 @@ class FolderRun:
             ConfigurationError: when it cannot be meant, or the format cannot hold the layers as they are planned.
             UnsupportedLayerError: when a weight is not finite.
         """
-        if self.workers is not None and self.workers < 1:
-            raise ConfigurationError(f"workers must be at least 1, got {self.workers}")
+        if self.workers is not None and not (type(self.workers) is int and self.workers >= 1):
+            raise ConfigurationError(f"workers must be a whole number of at least 1, got {self.workers!r}")
         inputs = look_into(in_dir)
         _refuse_nested(in_dir, out_dir)
         with open_checkpoint(inputs.weights) as checkpoint:
@@ -84,8 +83,9 @@ class FolderRun:
         config = self._config(inputs, planned)
         journal = Journal(out_dir, self._record(fingerprint, shards, config))
         _refuse_without_room(out_dir, inputs, shards)
-        done = _prepared(shards, journal.done)
-        journal.begin(done)
+        done = _still_there(shards, journal.done)
+        journal.begin(done)  # before any file is made: what it says is then never more than there is
+        _make_missing(shards)
         todo = [unit for shard in shards for unit in shard.units if unit.number not in done]
         part_of = {unit.number: shard.part for shard in shards for unit in shard.units}
         with closing(do_units(todo, self.file_format, self.workers or usable_cores())) as units:
@@ -113,14 +113,8 @@ class FolderRun:
         """What the format holds of it."""
         if self.file_format is None:
             return plan
-        if self.config.on_refusal.name not in {"error", KEEP}:
-            raise ConfigurationError(
-                f"on_refusal={self.config.on_refusal.name!r} needs the model: of a checkpoint, layers that a format "
-                "refuses can be kept in float, by 'keep'"
-            )
-        agreed_on = agreed(plan, str(self.format_record["name"]), self.file_format, self.config.on_refusal)
-        refuse_empty(agreed_on)
-        return agreed_on
+        name = str(self.format_record["name"])
+        return agreed_without_model(plan, name, self.file_format, self.config.on_refusal)
 
     def _metadata(self, planned: PlannedCheckpoint) -> dict[str, str]:
         """Of each file: our manifest, or the names of shared tensors as safetensors' ``save_model`` writes them."""
@@ -207,13 +201,15 @@ def _refuse_without_room(out_dir: Path, inputs: InputFolder, shards: Iterable[Sh
         raise ArtifactError(f"{out_dir} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")
 
 
-def _prepared(shards: Iterable[Shard], done: set[int]) -> set[int]:
-    """Make each file that is not there, in its size; the units that are done in those that are."""
-    found: set[int] = set()
+def _still_there(shards: Iterable[Shard], done: set[int]) -> set[int]:
+    """The units that are done, in files that are there."""
+    return {unit.number for shard in shards if _is_there(shard) for unit in shard.units} & done
+
+
+def _make_missing(shards: Iterable[Shard]) -> None:
+    """Make each file that is not there, in its size."""
     for shard in shards:
-        there = next((path for path in (shard.path, shard.part) if path.exists()), None)
-        if there is not None and _is_begun(there, shard):
-            found |= {unit.number for unit in shard.units} & done
+        if _is_there(shard):
             continue
         try:
             with shard.part.open("wb") as file:
@@ -221,7 +217,11 @@ def _prepared(shards: Iterable[Shard], done: set[int]) -> set[int]:
                 file.truncate(shard.size)
         except OSError as error:
             raise ArtifactError(f"{shard.part} cannot be written: {error}") from error
-    return found
+
+
+def _is_there(shard: Shard) -> bool:
+    there = next((path for path in (shard.path, shard.part) if path.exists()), None)
+    return there is not None and _is_begun(there, shard)
 
 
 def _is_begun(path: Path, shard: Shard) -> bool:

@@ -128,6 +128,8 @@ class _Process:
                     f"a worker process ended by itself ({_how(self.popen.wait())}) while it worked on {_what(unit)}; "
                     "what is done stays: run it again, with fewer workers if memory was short"
                 )
+            except Exception as raised:  # noqa: BLE001 - what a plugin's classes do when they are sent; it is reported
+                error = raised
             done.put((unit, error))
             if error is not None:
                 return

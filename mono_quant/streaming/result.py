@@ -56,7 +56,7 @@ class QuantizedFolder:
         if self.copied:
             lines.append(f"copied     {', '.join(self.copied)}")
         if self.left_out:
-            lines.append(f"left out   {', '.join(self.left_out)}: other weights, which were not quantized")
+            lines.append(f"left out   {', '.join(self.left_out)}: not copied: other weights, links to folders")
         if self.resumed:
             lines.append(f"resumed    {self.resumed:.0%} was done by an earlier run")
         return "\n".join(lines)

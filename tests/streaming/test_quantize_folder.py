@@ -281,6 +281,34 @@ def test_a_run_that_ended_while_files_took_their_names_is_gone_on_with(tmp_path:
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_run_that_ended_before_its_files_were_made_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+):
+    write_folder(tmp_path / "in", llama())
+    quantizer = Quantizer(INT4, show_progress=False)
+    quantizer.quantize_folder(tmp_path / "in", tmp_path / "whole", workers=1)
+    if is_begun:  # all is done, and then a part is lost
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_module, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
+        (tmp_path / "out" / ".model-00001-of-00003.safetensors.part").unlink()
+    make = folder_module._make_missing
+
+    def ends(shards: object) -> None:
+        make(shards)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "_make_missing", ends)
+        with pytest.raises(KeyboardInterrupt):
+            quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
+    quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("change", ["scheme", "input", "size"])
 def test_the_beginning_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str):
     source = write_folder(tmp_path / "in", llama())

@@ -26,7 +26,9 @@ class SeenInputs(Inputs):
             return
         self._products(rows)
         sums = torch.stack([rows.abs().sum(0, dtype=torch.float64), rows.sum(0, dtype=torch.float64)])
-        self._sums = sums if self._sums is None else self._sums.add_(sums)
+        with torch.inference_mode(mode=False):  # an ordinary tensor can be written into wherever the layer runs
+            self._sums = torch.zeros_like(sums) if self._sums is None else self._sums
+        self._sums += sums
 
     @property
     def magnitude(self) -> Tensor:

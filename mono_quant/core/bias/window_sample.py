@@ -52,7 +52,9 @@ class WindowSample:
         x = x if x.dtype is torch.float64 else x.float()
         total = x.sum(dim=0, keepdim=True).double()  # of few numbers each: float64 is slow
         sums = sum_of_windows(total, self._layer)
-        self._sum = sums if self._sum is None else self._sum.add_(sums)
+        with torch.inference_mode(mode=False):  # ordinary tensors can be written into wherever the layer runs
+            self._sum = torch.zeros_like(sums, dtype=torch.float64) if self._sum is None else self._sum
+        self._sum += sums
         count = count_of_windows(x, self._layer)
         self._power += float(torch.linalg.vector_norm(x)) ** 2 / x.numel() * count
         self.count += count
@@ -111,8 +113,12 @@ class WindowSample:
         keys = torch.rand(len(looked_at), generator=self._random, dtype=torch.float64).log() * len(looked_at) / count
         if self._kept is None:
             window = every.shape[len(places) :]
-            self._kept = x.new_zeros(size, *window, dtype=torch.float32), x.new_zeros(size, 2, dtype=torch.float32)
-            self._keys = keys.new_full((size,), -math.inf)
+            with torch.inference_mode(mode=False):
+                self._kept = (
+                    torch.zeros(size, *window, dtype=torch.float32, device=x.device),
+                    torch.zeros(size, 2, dtype=torch.float32, device=x.device),
+                )
+                self._keys = torch.full((size,), -math.inf, dtype=keys.dtype)
         best = torch.cat([self._keys, keys]).topk(size).indices
         coming = best[best >= size] - size
         going = torch.ones(size, dtype=torch.bool).index_fill_(0, best[best < size], 0).nonzero().squeeze(1)

@@ -23,7 +23,7 @@ class InputProducts:
         weight = layer.get_parameter("weight")
         groups, columns = getattr(layer, "groups", 1), weight.shape[1:].numel()
         # Here, not with the first input: between a model's activations it would keep holes from being used again.
-        self._sum = torch.zeros(groups, columns, columns, device=weight.device)
+        self._sum = torch.zeros(groups, columns, columns, dtype=torch.float32, device=weight.device)
         self.rows = 0
 
     def __call__(self, x: Tensor) -> None:

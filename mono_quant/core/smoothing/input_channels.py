@@ -31,6 +31,8 @@ class InputChannels(Inputs):
         """Take in ``count`` rows by their smallest and largest numbers and sums of squares, ``(K,)`` each."""
         self._rows += count
         if self._range is None or self._squares is None:
+            with torch.inference_mode(mode=False):  # ordinary tensors, which can be written into wherever a layer runs
+                low, high, squares = (torch.empty_like(x).copy_(x) for x in (low, high, squares))
             self._range, self._squares = (low, high), squares
             return
         # Into what is there: small new tensors between a model's activations keep their memory from being used again.
