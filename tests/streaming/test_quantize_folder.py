@@ -282,14 +282,14 @@ def test_a_run_that_ended_while_files_took_their_names_is_gone_on_with(tmp_path:
 
 
 @pytest.mark.usefixtures("small_units")
-@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("before", ["nothing", "all of it"])
 def test_a_run_that_ended_before_its_files_were_made_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ):
     write_folder(tmp_path / "in", llama())
     quantizer = Quantizer(INT4, show_progress=False)
     quantizer.quantize_folder(tmp_path / "in", tmp_path / "whole", workers=1)
-    if is_begun:  # all is done, and then a part is lost
+    if before == "all of it":  # and then a part is lost
         with monkeypatch.context() as patch:
             patch.setattr(folder_module, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
