@@ -87,7 +87,7 @@ def _rows(module: Any, scheme: Mapping[str, object]) -> Iterator[str]:  # noqa: 
             )
         )
     yield from table(
-        ("file", "read by", "MB", "SQNR to float, dB", "to the first line of ours, dB", "ms", *names), rows
+        ("file", "read by", "MB", "SQNR to float, dB", "to mono_quant's own, dB", "ms", *names), rows
     )
 
 
