@@ -86,9 +86,7 @@ def _rows(module: Any, scheme: Mapping[str, object]) -> Iterator[str]:  # noqa: 
                 *_text(figures[reader], names),
             )
         )
-    yield from table(
-        ("file", "read by", "MB", "SQNR to float, dB", "to mono_quant's own, dB", "ms", *names), rows
-    )
+    yield from table(("file", "read by", "MB", "SQNR to float, dB", "to mono_quant's own, dB", "ms", *names), rows)
 
 
 def _made(
