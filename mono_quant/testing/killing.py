@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,19 @@ import torch
 from mono_quant.errors import ArtifactError
 from mono_quant.plugin_api import Artifact, Format
 
-__all__: list[str] = []
+__all__ = ["refuse_broken_by_kills"]
+
+
+def refuse_broken_by_kills(file_format: Format, path: Path, kills: int) -> None:
+    """Savers that are killed, in a process of their own, leave the old version or the new one."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ran = subprocess.run(  # noqa: S603 - this interpreter, this module
+        [sys.executable, "-m", __name__, str(path), str(kills)],
+        input=pickle.dumps(file_format), capture_output=True, env=environment, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, f"savers could not be killed: {ran.stderr.decode()[-1000:]}"
+    found = json.loads(ran.stdout)
+    assert set(found) <= {1, 2}, f"after a kill {path.name} is neither the old nor the new one: {found}"
 
 
 def _artifact(version: int) -> Artifact:

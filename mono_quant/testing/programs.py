@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.calibration.rows import resized
-from mono_quant.core.sqnr import sum_sqnr_db
-from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
+from mono_quant.core.tensors import iter_tensors, same_bits
 from mono_quant.errors import ArtifactError
 from mono_quant.io.artifact import to_artifact
 from mono_quant.plugin_api import Artifact, Batch, FormatSpec, ProgramFormat, hookimpl
 from mono_quant.quantizer import Quantizer
 from mono_quant.result import QuantizationResult
-from mono_quant.runtimes.agreement import on_reference_kernels
 from mono_quant.testing.data import seeded
 from mono_quant.testing.runtime_models import runtime_models
+from mono_quant.testing.whole_models import WholeModel, refuse_other_output
 
 __all__ = ["ProgramFormatSuite"]
 
@@ -52,35 +51,31 @@ class ProgramFormatSuite(ABC):
 
     def test_programs_give_what_the_reference_kernels_give(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         for name, one in self._made(tmp_path_factory):
-            for batch in one.batches:
-                self._refuse_other_output(one, batch, name)
+            for batch in one.model.batches:
+                self._refuse_other_output(one.program, one.model.quantized, batch, name)
 
     def test_a_batch_of_another_size_runs(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         for name, one in self._made(tmp_path_factory):
             for rows in (1, 3):
-                self._refuse_other_output(one, resized(one.batches[0], rows), f"{name}, {rows} rows")
+                batch = resized(one.model.batches[0], rows)
+                self._refuse_other_output(one.program, one.model.quantized, batch, f"{name}, {rows} rows")
 
     def test_written_with_one_row_it_runs_more(self, tmp_path: Path) -> None:
         result, rows = _small()
         path = tmp_path / f"model{self.suffix}"
         self._save(result.model, Batch((rows[:1],)), path)
-        one = _Made(result.model, {}, [], [Batch((rows,))], [], path, self.make().load_program(path))
-        self._refuse_other_output(one, one.batches[0], "4 rows")
+        self._refuse_other_output(self.make().load_program(path), result.model, Batch((rows,)), "4 rows")
 
     def test_neither_the_model_nor_the_example_is_changed(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         for name, one in self._made(tmp_path_factory):
-            same = all(same_bits(tensor, one.state[key]) for key, tensor in one.quantized.state_dict().items())
-            assert same, f"{name}: the model's tensors were changed"
-            assert _modes(one.quantized) == one.modes, f"{name}: modes or hooks of the model's layers were changed"
-            now = iter_tensors((one.batches[0].args, one.batches[0].kwargs))
-            assert all(map(same_bits, one.given, now)), f"{name}: the example was written into"
+            one.model.refuse_change(name)
 
     def test_a_program_is_a_module_for_inference(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         _, one = next(self._made(tmp_path_factory))
         assert isinstance(one.program, nn.Module), "load_program() must give a module"
+        batch = one.model.batches[0]
         for program in (one.program, one.program.eval(), one.program.train(), one.program.eval()):
-            self._refuse_other_output(attrs.evolve(one, program=program), one.batches[0], "called again")
-        batch = one.batches[0]
+            self._refuse_other_output(program, one.model.quantized, batch, "called again")
         outputs = iter_tensors(one.program(*batch.args, **batch.kwargs))
         assert not any(tensor.requires_grad for tensor in outputs), "outputs carry gradients"
 
@@ -91,8 +86,7 @@ class ProgramFormatSuite(ABC):
         program = self.make().load_program(path)
         for file in tmp_path.iterdir():
             file.unlink()
-        one = _Made(result.model, {}, [], [], [], path, program)
-        self._refuse_other_output(one, Batch((rows,)), "without its file")
+        self._refuse_other_output(program, result.model, Batch((rows,)), "without its file")
 
     def test_the_same_model_gives_the_same_bytes(self, tmp_path: Path) -> None:
         result, rows = _small()
@@ -113,8 +107,8 @@ class ProgramFormatSuite(ABC):
         path = tmp_path / f"model{self.suffix}"
         path.write_bytes(_OLD)
         self._save(result.model, Batch((rows,)), path)
-        one = _Made(result.model, {}, [], [], [], path, self.make().load_program(path))
-        self._refuse_other_output(one, Batch((rows,)), "written over another file")
+        program = self.make().load_program(path)
+        self._refuse_other_output(program, result.model, Batch((rows,)), "written over another file")
 
     def test_a_model_that_cannot_become_a_program_is_refused_without_harm(self, tmp_path: Path) -> None:
         quantized = Quantizer(validators=(), show_progress=False).quantize(_LooksAtValues().eval(), [_rows()]).model
@@ -173,7 +167,7 @@ class ProgramFormatSuite(ABC):
                 with pytest.raises(ArtifactError):
                     self.make().load(one.path)
                 continue
-            expected, loaded = to_artifact(one.quantized), self.make().load(one.path)
+            expected, loaded = to_artifact(one.model.quantized), self.make().load(one.path)
             assert loaded.manifest == expected.manifest, f"{name}: another manifest"
             assert set(loaded.tensors) == set(expected.tensors), f"{name}: tensors of other names"
             wrong = [key for key, x in expected.tensors.items() if not same_bits(x, loaded.tensors[key])]
@@ -181,7 +175,7 @@ class ProgramFormatSuite(ABC):
 
     def test_what_it_writes_it_does_not_refuse(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         for name, one in self._made(tmp_path_factory):
-            assert self.make().can_store(to_artifact(one.quantized)) == [], name
+            assert self.make().can_store(to_artifact(one.model.quantized)) == [], name
         for name, (model, scheme, _) in self.models().items():
             assert not self.make().refusals(Quantizer(scheme).plan(model).layers), name
 
@@ -198,23 +192,16 @@ class ProgramFormatSuite(ABC):
         result, path = quantizer.quantize(model, [rows]), tmp_path / f"model{self.suffix}"
         for example in (None, rows[:2]):
             result.save(path, "under-test", example=example)
-            one = _Made(result.model, {}, [], [], [], path, quantizer.load(path, format="under-test"))
-            self._refuse_other_output(one, Batch((rows,)), "through a quantizer")
+            program = quantizer.load(path, format="under-test")
+            self._refuse_other_output(program, result.model, Batch((rows,)), "through a quantizer")
 
     def _made(self, folders: pytest.TempPathFactory) -> Iterator[tuple[str, "_Made"]]:
         """The models, written and loaded once for all tests of the class."""
         for name, (model, scheme, batches) in self.models().items():
             if (type(self), name) not in _MADE:
-                quantizer = Quantizer(scheme, validators=(), show_progress=False)
-                quantized = quantizer.quantize(model, batches).model
-                state = {key: tensor.clone() for key, tensor in quantized.state_dict().items()}
-                modes = _modes(quantized)
-                called = [quantizer.components.batch_of(batch) for batch in batches]
-                given = [tensor.clone() for tensor in iter_tensors((called[0].args, called[0].kwargs))]
-                path = folders.mktemp("program") / f"model{self.suffix}"
-                self._save(quantized, called[0], path)
-                loaded = self.make().load_program(path)
-                _MADE[type(self), name] = _Made(quantized, state, modes, called, given, path, loaded)
+                one, path = WholeModel.of(model, scheme, batches), folders.mktemp("program") / f"model{self.suffix}"
+                self._save(one.quantized, one.batches[0], path)
+                _MADE[type(self), name] = _Made(one, path, self.make().load_program(path))
             yield name, _MADE[type(self), name]
 
     def _save(self, quantized: nn.Module, example: Batch, path: Path) -> None:
@@ -225,26 +212,15 @@ class ProgramFormatSuite(ABC):
             with pytest.raises(ArtifactError):
                 load(path)
 
-    def _refuse_other_output(self, one: "_Made", batch: Batch, what: str) -> None:
-        expected, actual = _call(on_reference_kernels(one.quantized), batch), _call(one.program, batch)
-        given, wanted = _described(actual), _described(expected)
-        assert given == wanted, f"{what}: it gives {given}, the model {wanted}"
-        sqnr_db = sum_sqnr_db(zip(iter_tensors(expected), iter_tensors(actual), strict=True))
-        assert sqnr_db >= self.least_db, f"{what}: SQNR {sqnr_db:.1f} dB against the reference kernels"
+    def _refuse_other_output(self, program: nn.Module, quantized: nn.Module, batch: Batch, what: str) -> None:
+        refuse_other_output(program, quantized, batch, what, least_db=self.least_db)
 
 
 @attrs.frozen(eq=False)
 class _Made:
-    """A model, batches for it, its file and the program in it.
+    """A model, its file and the program in it."""
 
-    Beside them what they were before: the model's tensors and `_modes`, and copies of the first batch's tensors.
-    """
-
-    quantized: nn.Module
-    state: Mapping[str, Tensor]
-    modes: list[tuple[bool, int]]
-    batches: Sequence[Batch]
-    given: Sequence[Tensor]
+    model: WholeModel
     path: Path
     program: nn.Module
 
@@ -282,21 +258,3 @@ def _small() -> tuple[QuantizationResult, Tensor]:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-def _call(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 - whatever it gives
-    with torch.no_grad():
-        return model(*batch.args, **batch.kwargs)
-
-
-def _described(output: object) -> str:
-    """Its structure, with keys, and a dtype and shape in the place of each tensor."""
-    return str(map_tensors(lambda tensor: (tensor.dtype, *tensor.shape), output))  # type: ignore[arg-type, return-value]
-
-
-def _modes(model: nn.Module) -> list[tuple[bool, int]]:
-    """Of each module, whether it is training, and how many hooks it has."""
-    return [
-        (module.training, len(module._forward_hooks) + len(module._forward_pre_hooks))  # noqa: SLF001 - no public way
-        for module in model.modules()
-    ]

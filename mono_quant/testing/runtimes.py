@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import attrs
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,16 +14,15 @@ from torch import Tensor, nn
 from mono_quant.calibration.rows import resized
 from mono_quant.core.granularity import PerTensor
 from mono_quant.core.qtypes import UINT8
-from mono_quant.core.sqnr import sum_sqnr_db
 from mono_quant.core.tensors import iter_tensors, map_tensors, same_bits
 from mono_quant.modules import KernelModule, QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from mono_quant.plugin_api import Batch, QuantizedOp, Runtime, RuntimeSpec, Support, TensorSpec, WeightSpec, hookimpl
 from mono_quant.quantizer import Quantizer
-from mono_quant.runtimes.agreement import on_reference_kernels
 from mono_quant.testing import adversarial
 from mono_quant.testing.data import seeded
 from mono_quant.testing.distance import ROUNDING, floats_of
 from mono_quant.testing.runtime_models import runtime_models
+from mono_quant.testing.whole_models import WholeModel, call, refuse_other_output
 
 __all__ = ["RuntimeSuite"]
 
@@ -70,7 +68,7 @@ class RuntimeSuite(ABC):
         assert isinstance(self.make().is_slow_to_compile, bool)
 
     def test_it_supports_what_it_is_tested_with(self) -> None:
-        for name, one in self._made():
+        for name, one, _ in self._made():
             support = self.make().supports(one.quantized)
             assert isinstance(support, Support), "supports() must give a Support"
             assert support, f"supports() says no to {name}: {support.why_not}"
@@ -83,22 +81,22 @@ class RuntimeSuite(ABC):
             batches = [[floats_of(codes, op) for op in ops] for codes in given.values()]
             compiled = self.make().compile(model, Batch(args=tuple(batches[0])))
             for (inputs, codes), batch in zip(given.items(), batches, strict=True):
-                for op, actual in zip(ops, _call(compiled, Batch(args=tuple(batch))), strict=True):
+                for op, actual in zip(ops, call(compiled, Batch(args=tuple(batch))), strict=True):
                     excess = self._excess(actual, codes, op)
                     assert excess <= 0, (
                         f"{geometry}, inputs {inputs}, zero point {op.input_zero_point}: off by {excess}"
                     )
 
     def test_models_give_what_the_reference_kernels_give(self) -> None:
-        for name, one in self._made():
+        for name, one, compiled in self._made():
             for batch in one.batches:
-                self._refuse_other_output(one.compiled, one.quantized, batch, name)
+                self._refuse_other_output(compiled, one.quantized, batch, name)
 
     def test_a_batch_of_another_size_runs(self) -> None:
-        for name, one in self._made():
+        for name, one, compiled in self._made():
             for rows in (1, 3):
                 batch = resized(one.batches[0], rows)
-                self._refuse_other_output(one.compiled, one.quantized, batch, f"{name}, {rows} rows")
+                self._refuse_other_output(compiled, one.quantized, batch, f"{name}, {rows} rows")
 
     def test_compiled_with_one_row_it_runs_more(self) -> None:
         (_, quantized), *_ = _same_but_for_weights()
@@ -107,36 +105,32 @@ class RuntimeSuite(ABC):
         self._refuse_other_output(compiled, quantized, Batch(args=(rows,)), "4 rows")
 
     def test_the_strides_of_inputs_do_not_matter(self) -> None:
-        for name, one in self._made():
+        for name, one, compiled in self._made():
             args, kwargs = map_tensors(_apart, (one.batches[0].args, dict(one.batches[0].kwargs)))
-            expected, actual = _call(one.compiled, one.batches[0]), _call(one.compiled, Batch(args, kwargs))
+            expected, actual = call(compiled, one.batches[0]), call(compiled, Batch(args, kwargs))
             assert _are_close(expected, actual), f"{name}: wrong for tensors that are a part of others"
 
     def test_the_order_of_keywords_does_not_matter(self) -> None:
-        for name, one in self._made():
+        for name, one, compiled in self._made():
             batch = one.batches[0]
             turned = Batch(batch.args, dict(reversed([*batch.kwargs.items()])))
-            expected, actual = _call(one.compiled, batch), _call(one.compiled, turned)
+            expected, actual = call(compiled, batch), call(compiled, turned)
             assert _are_close(expected, actual), f"{name}: keywords are mixed up"
 
     def test_it_changes_neither_the_model_nor_the_inputs(self) -> None:
-        for name, one in self._made():
-            _call(one.compiled, one.batches[0])
-            same = all(same_bits(tensor, one.state[key]) for key, tensor in one.quantized.state_dict().items())
-            assert same, f"{name}: the model's tensors were changed"
-            assert _modes(one.quantized) == one.modes, f"{name}: modes or hooks of the model's layers were changed"
-            now = iter_tensors((one.batches[0].args, one.batches[0].kwargs))
-            assert all(map(same_bits, one.given, now)), f"{name}: the batch was written into"
+        for name, one, compiled in self._made():
+            call(compiled, one.batches[0])
+            one.refuse_change(name)
 
     def test_outputs_are_new_memory(self) -> None:
-        for name, one in self._made():
-            first = [*iter_tensors(_call(one.compiled, one.batches[0]))]
+        for name, one, compiled in self._made():
+            first = [*iter_tensors(call(compiled, one.batches[0]))]
             kept = [tensor.clone() for tensor in first]
-            _call(one.compiled, one.batches[1])
+            call(compiled, one.batches[1])
             assert all(map(same_bits, first, kept)), f"{name}: a later call wrote into an output that was given before"
             for tensor in first:
                 tensor.zero_()
-            again = [*iter_tensors(_call(one.compiled, one.batches[0]))]
+            again = [*iter_tensors(call(compiled, one.batches[0]))]
             assert _are_close(again, kept), f"{name}: writing into an output changed a later one"
 
     def test_models_do_not_mix(self) -> None:
@@ -151,9 +145,9 @@ class RuntimeSuite(ABC):
         (_, quantized), *_ = _same_but_for_weights()
         batches = [Batch(args=(torch.randn(4, 12, generator=seeded(number)),)) for number in range(16)]
         compiled = self._compile(quantized, batches[0])
-        expected = [_call(compiled, batch).clone() for batch in batches]
+        expected = [call(compiled, batch).clone() for batch in batches]
         with ThreadPoolExecutor(4) as pool:
-            actual = [*pool.map(lambda batch: _call(compiled, batch), batches * 2)]
+            actual = [*pool.map(lambda batch: call(compiled, batch), batches * 2)]
         pairs = zip(expected * 2, actual, strict=True)
         assert all(_are_close(x, y) for x, y in pairs), "calls from several threads are mixed"
 
@@ -170,7 +164,7 @@ class RuntimeSuite(ABC):
         (_, quantized), *_ = _same_but_for_weights()
         compiled = self._compile(quantized, Batch(args=(torch.randn(4, 12),)))
         with pytest.raises(Exception):  # noqa: B017, PT011 - of whatever kind
-            _call(compiled, Batch(args=(torch.randn(4, 13),)))
+            call(compiled, Batch(args=(torch.randn(4, 13),)))
 
     def test_a_quantizer_compiles_by_it(self) -> None:
         suite = self
@@ -188,29 +182,19 @@ class RuntimeSuite(ABC):
         assert "details() raised" not in compiled.details
         assert torch.allclose(compiled(batches[0]), result.model(batches[0]), rtol=1e-2, atol=0.1)
 
-    def _made(self) -> Iterator[tuple[str, "_Made"]]:
+    def _made(self) -> Iterator[tuple[str, WholeModel, nn.Module]]:
         """The models, compiled once for all tests of the class."""
         for name, (model, scheme, batches) in self.models().items():
             if (type(self), name) not in _MADE:
-                quantizer = Quantizer(scheme, validators=(), show_progress=False)
-                quantized = quantizer.quantize(model, batches).model
-                state = {key: tensor.clone() for key, tensor in quantized.state_dict().items()}
-                modes = _modes(quantized)
-                called = [quantizer.components.batch_of(batch) for batch in batches]
-                given = [tensor.clone() for tensor in iter_tensors((called[0].args, called[0].kwargs))]
-                made = _Made(quantized, state, modes, called, given, self._compile(quantized, called[0]))
-                _MADE[type(self), name] = made
-            yield name, _MADE[type(self), name]
+                one = WholeModel.of(model, scheme, batches)
+                _MADE[type(self), name] = one, self._compile(one.quantized, one.batches[0])
+            yield name, *_MADE[type(self), name]
 
     def _compile(self, quantized: nn.Module, example: Batch) -> nn.Module:
         return self.make().compile(quantized, example)
 
     def _refuse_other_output(self, compiled: nn.Module, quantized: nn.Module, batch: Batch, what: str) -> None:
-        expected, actual = _call(on_reference_kernels(quantized), batch), _call(compiled, batch)
-        given, wanted = _described(actual), _described(expected)
-        assert given == wanted, f"{what}: it gives {given}, the model {wanted}"
-        sqnr_db = sum_sqnr_db(zip(iter_tensors(expected), iter_tensors(actual), strict=True))
-        assert sqnr_db >= self.least_db, f"{what}: SQNR {sqnr_db:.1f} dB against the reference kernels"
+        refuse_other_output(compiled, quantized, batch, what, least_db=self.least_db)
 
     def _excess(self, actual: Tensor, codes: Tensor, op: QuantizedOp) -> float:
         """How much more than rounding explains the output differs from exact arithmetic in float64."""
@@ -227,22 +211,8 @@ class RuntimeSuite(ABC):
         return float(excess.nan_to_num(math.inf).max())
 
 
-@attrs.frozen(eq=False)
-class _Made:
-    """A model, batches for it, and what the runtime made of it.
-
-    Beside them what they were before: the model's tensors and `_modes`, and copies of the first batch's tensors.
-    """
-
-    quantized: nn.Module
-    state: Mapping[str, Tensor]
-    modes: list[tuple[bool, int]]
-    batches: Sequence[Batch]
-    given: Sequence[Tensor]
-    compiled: nn.Module
-
-
-_MADE: dict[tuple[type, str], _Made] = {}
+_MADE: dict[tuple[type, str], tuple[WholeModel, nn.Module]] = {}
+"""Class of the suite and name of the model → the model, and what the runtime made of it."""
 
 
 class _Beside(nn.Module):
@@ -302,16 +272,6 @@ def _same_but_for_weights() -> list[tuple[nn.Module, nn.Module]]:
     return made
 
 
-def _call(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 - whatever it gives
-    with torch.no_grad():
-        return model(*batch.args, **batch.kwargs)
-
-
-def _described(output: object) -> str:
-    """Its structure, with keys, and a dtype and shape in the place of each tensor."""
-    return str(map_tensors(lambda tensor: (tensor.dtype, *tensor.shape), output))  # type: ignore[arg-type, return-value]
-
-
 def _are_close(expected: object, actual: object) -> bool:
     """Of one runtime, whose sums may be added in another order at each call."""
     pairs = zip(iter_tensors(expected), iter_tensors(actual), strict=True)
@@ -321,14 +281,6 @@ def _are_close(expected: object, actual: object) -> bool:
 def _apart(tensor: Tensor) -> Tensor:
     """The same tensor as a part of one twice as large: not from its beginning, and not side by side."""
     return torch.stack([torch.zeros_like(tensor), tensor], -1)[..., 1]
-
-
-def _modes(model: nn.Module) -> list[tuple[bool, int]]:
-    """Of each module, whether it is training, and how many hooks it has."""
-    return [
-        (module.training, len(module._forward_hooks) + len(module._forward_pre_hooks))  # noqa: SLF001 - no public way
-        for module in model.modules()
-    ]
 
 
 @contextmanager
