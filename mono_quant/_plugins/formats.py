@@ -1,5 +1,6 @@
 """Which format a file is written or read by."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ __all__ = ["format_for", "format_name"]
 
 
 def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = None) -> Format:
-    """The format that is named; or else the one that the longest suffix of ``path`` chooses, or that of a folder.
+    """The format that is named; or else that of a folder, or the one that the longest suffix of ``path`` chooses.
 
     Raises:
         ArtifactError: when no format has the suffix, or none knows the folder.
@@ -36,30 +37,23 @@ def format_name(path: str | Path, manager: PluginManager) -> str:
 
 
 def _registered_for(path: str | Path, manager: PluginManager) -> Registered[Any]:
+    if os.path.isdir(path) and (claims := _of_folder(Path(path), manager)):  # noqa: PTH112 - no error for any name
+        return _only(claims, f"folder {path}")
     known = sorted({suffix for registered in manager.formats for suffix in registered.spec.suffixes})
     name = Path(path).name
     suffix = max((suffix for suffix in known if name.endswith(suffix) and name != suffix), key=len, default=None)
-    if suffix is None and Path(path).is_dir():  # a path that cannot be looked at has no suffix of ours, or is a file's
-        return _of_folder(Path(path), manager)
     if suffix is None:
         message = f"{path}: no format has the suffix {Path(path).suffix!r}; there are {', '.join(known) or 'none'}"
+        if os.path.isdir(path):  # noqa: PTH112
+            message = f"{path} is a folder, and no format knows what is in it: give the path of a file"
         raise ArtifactError("\n  ".join([message, *_by_name(manager), *manager.unused()]))
     claims = [registered for registered in manager.formats if suffix in registered.spec.suffixes]
     return _only(claims, f"suffix {suffix!r}")
 
 
-def _of_folder(path: Path, manager: PluginManager) -> Registered[Any]:
-    """The format that recognizes a folder.
-
-    Raises:
-        ArtifactError: when none does.
-        PluginConflictError: when two of installed plugins do.
-    """
-    claims = [registered for registered, folder in _folders(manager) if folder.recognizes(path)]
-    if not claims:
-        message = f"{path} is a folder, and no format knows what is in it: give the path of a file"
-        raise ArtifactError("\n  ".join([message, *_by_name(manager), *manager.unused()]))
-    return _only(claims, f"folder {path}")
+def _of_folder(path: Path, manager: PluginManager) -> list[Registered[Any]]:
+    """The formats that recognize a folder."""
+    return [registered for registered, folder in _folders(manager) if folder.recognizes(path)]
 
 
 def _folders(manager: PluginManager) -> Iterator[tuple[Registered[Any], FolderFormat]]:

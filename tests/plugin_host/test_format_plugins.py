@@ -6,7 +6,7 @@ from fake_distributions import Site
 from torch import nn
 
 from mono_quant import Quantizer, load_model, save_model
-from mono_quant.errors import ArtifactError, PluginConflictError
+from mono_quant.errors import ArtifactError, PluginConflictError, PluginError
 from mono_quant.io import load_pytorch
 
 FORMAT = """
@@ -120,3 +120,44 @@ def test_the_last_format_that_is_passed_wins_a_suffix(site: Site, model: nn.Modu
     result = Quantizer(plugins=[picky, other]).quantize(model, batches)
     result.save(site.folder / "model.tape")
     assert_same(load_pytorch(site.folder / "model.tape"), result.model.state_dict())
+
+
+FOLDER = """
+from mono_quant import hookimpl
+from mono_quant.io.pytorch_format import PytorchFormat
+from mono_quant.plugin_api import FolderFormat, FormatSpec
+
+class Shelf(FolderFormat):
+    def can_store(self, artifact):
+        return []
+    def save(self, artifact, path):
+        path.mkdir()
+        PytorchFormat().save(artifact, path / "all.pt")
+    def load(self, path):
+        return PytorchFormat().load(path / "all.pt")
+    def recognizes(self, path):
+        return (path / "all.pt").exists()
+    layout = encode = config = None
+
+@hookimpl
+def mono_quant_formats():
+    return [FormatSpec(name="shelf", summary="a folder", factory=Shelf)]
+"""
+
+
+@pytest.mark.parametrize("name", ["model", "model.pt"])
+def test_a_folder_is_read_by_the_format_that_knows_it_whatever_its_name(site: Site, quantized: nn.Module, name: str):
+    site.install("mono-quant-shelf", FOLDER)
+    save_model(quantized, site.folder / name, "shelf")
+    assert_same(load_model(site.folder / name), quantized.state_dict())
+
+
+def test_another_plugin_that_is_broken_does_not_keep_a_folder_from_being_read(site: Site, quantized: nn.Module):
+    site.install("mono-quant-shelf", FOLDER)
+    site.install(
+        "mono-quant-broken", FOLDER.replace('"shelf"', '"broken"').replace("factory=Shelf", 'factory="no:Where"')
+    )
+    save_model(quantized, site.folder / "model", "shelf")
+    assert_same(load_model(site.folder / "model"), quantized.state_dict())
+    with pytest.raises(PluginError, match="no:Where"):
+        load_model(site.folder / "model", "broken")
