@@ -4,6 +4,7 @@
 left out by name. Latency is the median over runs in which all readers of a model take turns.
 """
 
+import copy
 import statistics
 import sys
 import tempfile
@@ -128,13 +129,11 @@ def _transformers(result: QuantizationResult, model: Any, batch: object, path: P
 
 def _gguf(result: QuantizationResult, model: nn.Module, batch: object, path: Path) -> nn.Module:
     """The float model with the weights that gguf's own reader finds; it runs nothing itself."""
-    from copy import deepcopy  # noqa: PLC0415 - beside the library that is not always there
-
-    import gguf  # noqa: PLC0415
+    import gguf  # noqa: PLC0415 - it is not always there
 
     del batch
     result.save(path, format={"name": "gguf", "round_scales": True})
-    read = deepcopy(model)
+    read = copy.deepcopy(model)
     state = read.state_dict()
     for tensor in gguf.GGUFReader(path).tensors:
         if tensor.name in state:

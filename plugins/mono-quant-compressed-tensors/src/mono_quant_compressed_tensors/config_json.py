@@ -12,7 +12,7 @@ from mono_quant.plugin_api import JSON, replacing
 __all__ = ["NAME", "quantization_of", "read_config", "write_config"]
 
 NAME = "config.json"
-METHOD = "compressed-tensors"
+_METHOD = "compressed-tensors"
 _KEY = "quantization_config"
 _LONGEST = 2**24
 
@@ -59,6 +59,6 @@ def quantization_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     text = config.get("text_config")
     inner = text.get(_KEY) if isinstance(text, dict) else None
     for found in (config.get(_KEY), inner, config.get("compression_config")):
-        if isinstance(found, dict) and found.get("quant_method", METHOD) == METHOD and "config_groups" in found:
+        if isinstance(found, dict) and found.get("quant_method", _METHOD) == _METHOD and "config_groups" in found:
             return found
     return None

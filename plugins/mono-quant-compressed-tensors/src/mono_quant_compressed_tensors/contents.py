@@ -6,6 +6,7 @@ from typing import Self
 
 import attrs
 import torch
+from mono_quant.core.checkpoint_plan import joined
 from mono_quant.core.qtypes import INT8
 from mono_quant.errors import ArtifactError
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, write_checkpoint
@@ -19,7 +20,6 @@ from mono_quant_compressed_tensors.weight import decode, encode, is_packed, layo
 __all__ = ["Contents"]
 
 _MANIFEST = "mono_quant"
-_MATRIX = 2
 _TO_SIGNED = INT8.qmin
 """Added to uint8 codes, of which zero points are some, it makes int8 codes of them."""
 
@@ -67,7 +67,7 @@ class Contents:
         return [*missing, *(f"two tensors would be called {name!r}" for name in made if name in others)]
 
     def write(self, path: Path, max_shard_bytes: int) -> None:
-        """Write it as ``path`` or several shards beside it, one layer after another.
+        """Write it as ``path`` or several shards beside it, a layer encoded only when it is written.
 
         Raises:
             ArtifactError: when it cannot be written.
@@ -117,11 +117,11 @@ class Contents:
                 yield name, tensor.detach()
         for plan in self.layers.values():
             for weight, spec in plan.weights.items():
-                name = _joined(plan.name, weight)
+                name = joined(plan.name, weight)
                 stored = {suffix: self._tensor(name + suffix) for suffix in spec.suffixes}
                 yield from encode(name, stored, spec, packed=_is_packed(plan, spec)).items()
             if plan.needs_data:
-                scale, zero_point = (_joined(plan.name, name) for name in _OF_INPUT)
+                scale, zero_point = (joined(plan.name, name) for name in _OF_INPUT)
                 yield scale, self._tensor(scale).reshape(1)
                 yield zero_point, self._tensor(zero_point).add(_TO_SIGNED).to(torch.int8).reshape(1)
 
@@ -149,14 +149,14 @@ def layers_and_ties(manifest: dict[str, JSON] | None) -> tuple[dict[str, LayerPl
 
 def _decoded(plan: LayerPlan, checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     for weight, spec in plan.weights.items():
-        name, packed = _joined(plan.name, weight), _is_packed(plan, spec)
+        name, packed = joined(plan.name, weight), _is_packed(plan, spec)
         found = {made: checkpoint.read(made) for made in layout(name, spec, packed=packed)}
         if packed and tuple(found[f"{name}_shape"].tolist()) != spec.shape:
             raise ArtifactError(f"{name}_shape does not hold {list(spec.shape)}, as the manifest says")
         for suffix, tensor in decode(name, found, spec, packed=packed).items():
             yield name + suffix, tensor
     if plan.needs_data:
-        scale, zero_point = (_joined(plan.name, name) for name in _OF_INPUT)
+        scale, zero_point = (joined(plan.name, name) for name in _OF_INPUT)
         yield scale, checkpoint.read(scale).reshape(())
         yield zero_point, checkpoint.read(zero_point).to(torch.int32).sub(_TO_SIGNED).reshape(())
 
@@ -165,22 +165,18 @@ def _file_layout(plan: LayerPlan) -> dict[str, tuple[torch.dtype, tuple[int, ...
     """All tensors of a layer in the file that are not in the float layer too."""
     tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for weight, spec in plan.weights.items():
-        tensors |= layout(_joined(plan.name, weight), spec, packed=_is_packed(plan, spec))
+        tensors |= layout(joined(plan.name, weight), spec, packed=_is_packed(plan, spec))
     if plan.needs_data:
-        scale, zero_point = (_joined(plan.name, name) for name in _OF_INPUT)
+        scale, zero_point = (joined(plan.name, name) for name in _OF_INPUT)
         tensors |= {scale: (torch.float32, (1,)), zero_point: (torch.int8, (1,))}
     return tensors
 
 
 def _stored_names(plan: LayerPlan) -> list[str]:
     """The same in the artifact."""
-    weights = [_joined(plan.name, weight) + suffix for weight, spec in plan.weights.items() for suffix in spec.suffixes]
-    return [*weights, *(_joined(plan.name, name) for name in _OF_INPUT if plan.needs_data)]
+    weights = [joined(plan.name, weight) + suffix for weight, spec in plan.weights.items() for suffix in spec.suffixes]
+    return [*weights, *(joined(plan.name, name) for name in _OF_INPUT if plan.needs_data)]
 
 
 def _is_packed(plan: LayerPlan, spec: WeightSpec) -> bool:
     return is_packed(spec, has_quantized_input=plan.input is not None)
-
-
-def _joined(layer: str, parameter: str) -> str:
-    return f"{layer}.{parameter}" if layer else parameter

@@ -10,7 +10,7 @@ import torch
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.granularity import Granularity, PerChannel, PerGroup, PerTensor, PerToken
 from mono_quant.core.qtypes import FLOAT8_E4M3, INT8, UINT8, QType, int_type
-from mono_quant.errors import ArtifactError
+from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.checkpoint import Checkpoint
 from mono_quant.io.manifest import Manifest, write_manifest
 from mono_quant.plugin_api import Artifact, LayerPlan, TensorSpec, WeightSpec
@@ -48,13 +48,15 @@ def read_foreign(
     layers: dict[str, LayerPlan] = {}
     tensors: dict[str, Tensor] = {}
     consumed: set[str] = set()
-    names = _quantized(checkpoint)
+    names, ignored = _quantized(checkpoint), quantization.get("ignore") or []
+    if not isinstance(ignored, list) or not all(isinstance(entry, str) for entry in ignored):
+        raise ArtifactError(f"'ignore' of its quantization is no list of names: {ignored!r}")
     for layer in names:
-        scheme = _scheme_of(layer, names, schemes, quantization.get("ignore") or [])
+        scheme = _scheme_of(layer, names, schemes, ignored)
         try:
             made = _Layer(layer, scheme, checkpoint, dtype)
             tensors |= made.tensors()
-        except ArtifactError as error:
+        except (ArtifactError, ConfigurationError) as error:  # the latter of a spec that no weight can have
             raise ArtifactError(f"layer {layer!r}: {error}") from error
         layers[layer] = made.plan
         consumed |= made.consumed

@@ -22,12 +22,10 @@ class StoredTensor:
     Args:
         data: its numbers, mapped copy-on-write; the bytes of blocks.
         kind: their type.
-        shape: in torch's order.
     """
 
     data: "np.ndarray[Any, Any]"
     kind: GGMLQuantizationType
-    shape: tuple[int, ...]
 
 
 @attrs.frozen(eq=False)
@@ -91,8 +89,7 @@ def _check_places(reader: GGUFReader) -> None:
 
 def _tensors(reader: GGUFReader) -> Iterator[tuple[str, StoredTensor]]:
     for tensor in reader.tensors:
-        shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-        yield tensor.name, StoredTensor(np.asarray(tensor.data), tensor.tensor_type, shape)
+        yield tensor.name, StoredTensor(np.asarray(tensor.data), tensor.tensor_type)
 
 
 def _texts(reader: GGUFReader) -> Iterator[tuple[str, str]]:
