@@ -14,7 +14,6 @@ from mono_quant.core.checkpoint_plan import layer_and_parameter
 from mono_quant.core.encoding import channels_of, decode, decode_channels
 from mono_quant.core.sqnr import energy, ratio_db
 from mono_quant.errors import ArtifactError, ConfigurationError
-from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import TensorInfo, open_checkpoint, write_checkpoint
 from mono_quant.io.files import write_artifact
@@ -23,7 +22,7 @@ from mono_quant.io.manifest import read_manifest, write_manifest
 from mono_quant.io.naming import naming
 from mono_quant.io.safetensors_format import SafetensorsFormat
 from mono_quant.io.stored_weights import encode_weight, refuse_misfits, tensors_beside, weight_specs
-from mono_quant.plugin_api import Artifact, Keep, Plan, ProgramFormat, WeightSpec
+from mono_quant.plugin_api import Artifact, Keep, ProgramFormat, WeightSpec
 
 __all__ = ["QuantizedCheckpoint", "Source", "dequantize_checkpoint"]
 
@@ -55,7 +54,7 @@ class QuantizedCheckpoint:
         self._components = components
         with open_checkpoint(source) as checkpoint:
             self._planned = dict(checkpoint.infos), dict(checkpoint.ties)
-            self._outcome = plan_checkpoint(checkpoint, config, components, self._agreed)
+            self._outcome = plan_checkpoint(checkpoint, components)
         self.plan = self._outcome.plan
         self.original_size_mb = self._outcome.original_size_mb
         self.quantized_size_mb = self._outcome.quantized_size_mb
@@ -65,14 +64,6 @@ class QuantizedCheckpoint:
     def compression_ratio(self) -> float:
         """How many times smaller the tensors are."""
         return self.original_size_mb / self.quantized_size_mb
-
-    def _agreed(self, plan: Plan) -> Plan:
-        """What the configuration's format holds of it."""
-        wanted = self._config.format
-        if wanted is None:
-            return plan
-        chosen = self._components.format_for("", wanted)
-        return agreed_without_model(plan, wanted.name, chosen, self._config.on_refusal)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The tensors of the quantized checkpoint one after another, each shared one once.

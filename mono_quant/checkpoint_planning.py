@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 import torch
@@ -13,6 +13,7 @@ from mono_quant.checkpoint_selection import TensorSelection
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.checkpoint_plan import joined, layer_and_parameter, plan_tensors
 from mono_quant.errors import ConfigurationError
+from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo
 from mono_quant.io.manifest import Manifest
@@ -73,27 +74,20 @@ class PlannedCheckpoint:
         )
 
 
-def plan_checkpoint(
-    checkpoint: Checkpoint,
-    config: QuantizationConfig,
-    components: Components,
-    agree: Callable[[Plan], Plan] = lambda plan: plan,
-) -> PlannedCheckpoint:
+def plan_checkpoint(checkpoint: Checkpoint, components: Components) -> PlannedCheckpoint:
     """Decide on each tensor.
 
     Args:
         checkpoint: of which names, dtypes and shapes are looked at.
-        config: which layers, and how.
-        components: of the configuration.
-        agree: gives the plan that a format can hold.
+        components: of the configuration, which says which layers, and how.
 
     Raises:
         ArtifactError: when the checkpoint's manifest does not fit its tensors.
-        ConfigurationError: when it is quantized already, a pattern is of a class, or matches nothing, or nothing would
-            be quantized.
+        ConfigurationError: when it is quantized already, a pattern is of a class, or matches nothing, nothing would be
+            quantized, or the format cannot hold what would be.
     """
     infos, ties = _names_of(checkpoint)
-    plan = agree(_ledger(infos, ties, config, components, source=checkpoint.source))
+    plan = agreed_without_model(_ledger(infos, ties, components, source=checkpoint.source), components)
     specs = weight_specs(plan.layers)
     after, after_ties = _after(infos, ties, specs)
     return PlannedCheckpoint(plan=plan, specs=specs, before=infos, after=after, ties=after_ties)
@@ -126,7 +120,6 @@ def _names_of(checkpoint: Checkpoint) -> tuple[dict[str, TensorInfo], dict[str, 
 def _ledger(
     infos: Mapping[str, TensorInfo],
     ties: Mapping[str, str],
-    config: QuantizationConfig,
     components: Components,
     *,
     source: str,
@@ -136,7 +129,7 @@ def _ledger(
     Raises:
         ConfigurationError: when a pattern is of a class, or matches nothing, or nothing would be quantized.
     """
-    chosen = TensorSelection(config)
+    chosen = TensorSelection(components.config)
     weights = Counter[str]()
     for name, info in infos.items():
         weights[layer_and_parameter(name)[0]] += math.prod(info.shape) if len(info.shape) > 1 else 0

@@ -7,84 +7,76 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant.component import Component
 from mono_quant.config import KEEP, Override, QuantizationConfig
 from mono_quant.core.plan import refuse_empty
 from mono_quant.core.selection import exactly
 from mono_quant.errors import ConfigurationError
-from mono_quant.plugin_api import Format, Keep, Plan
+from mono_quant.plugin_api import Keep, Plan
 
-__all__ = ["agreed", "with_storable_schemes"]
+__all__ = ["agreed", "agreed_without_model", "names_a_scheme", "with_storable_schemes"]
 
 _MOST_SHOWN = 10
 
 
-def agreed(
-    plan: Plan,
-    name: str,
-    format: Format,  # noqa: A002 - the word that users know
-    on_refusal: Component,
-    settle: Callable[[Plan], Plan] = lambda plan: plan,
-) -> Plan:
-    """The plan of what the format holds: as it is, or with the refused layers in float.
+def names_a_scheme(config: QuantizationConfig) -> bool:
+    """Whether there is a format, and a scheme for the layers that it refuses."""
+    return config.format is not None and config.on_refusal.name not in {"error", KEEP}
+
+
+def agreed(plan: Plan, components: Components, settle: Callable[[Plan], Plan] = lambda plan: plan) -> Plan:
+    """The plan of what the configuration's format holds: as it is, or with the refused layers in float.
 
     Args:
         plan: of a model or a checkpoint.
-        name: of the format.
-        format: is asked.
-        on_refusal: ``"keep"`` keeps in float what it refuses.
+        components: of the configuration; without a format in it, all can be held.
         settle: gives the plan without the layers that cannot be quantized since others are not.
 
     Raises:
         ConfigurationError: naming the layers, when it refuses some and they are not to be kept.
     """
-    while refused := _refused(plan, format):
-        if on_refusal.name != KEEP:
+    wanted = components.config.format
+    while wanted is not None and (refused := _refused(plan, components)):
+        name = wanted.name
+        if components.config.on_refusal.name != KEEP:
             raise ConfigurationError(_told(name, refused, len(plan.layers)))
         plan = settle(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in refused.items()}))
     return plan
 
 
-def agreed_without_model(plan: Plan, name: str, format: Format, on_refusal: Component) -> Plan:  # noqa: A002
+def agreed_without_model(plan: Plan, components: Components) -> Plan:
     """`agreed` for a checkpoint.
 
     Raises:
         ConfigurationError: as `agreed`; when ``on_refusal`` names a scheme; or when nothing is left to be quantized.
     """
-    if on_refusal.name not in {"error", KEEP}:
+    if names_a_scheme(components.config):
         raise ConfigurationError(
-            f"on_refusal={on_refusal.name!r} needs the model: of a checkpoint, layers that a format refuses can be "
-            "kept in float, by 'keep'"
+            f"on_refusal={components.config.on_refusal.name!r} needs the model: of a checkpoint, layers that a format "
+            "refuses can be kept in float, by 'keep'"
         )
-    plan = agreed(plan, name, format, on_refusal)
+    plan = agreed(plan, components)
     refuse_empty(plan)
     return plan
 
 
-def with_storable_schemes(
-    config: QuantizationConfig,
-    plan: Plan,
-    format: Format,  # noqa: A002 - the word that users know
-    components: Components,
-    model: nn.Module,
-) -> QuantizationConfig:
-    """The configuration in which the layers that the format refuses have the scheme that ``on_refusal`` names."""
-    modules = dict(model.named_modules())
+def with_storable_schemes(plan: Plan, components: Components, model: nn.Module) -> QuantizationConfig:
+    """The configuration in which the layers that its format refuses have the scheme that ``on_refusal`` names."""
+    config, modules = components.config, dict(model.named_modules())
     also = {entry.name: entry.also for entry in plan.entries}
     overrides: dict[Any, Any] = {
         exactly(name): Override(
             scheme=config.on_refusal,
             observer=components.observer_component(name, modules[name], also=also[name]),
         )
-        for name in _refused(plan, format)
+        for name in _refused(plan, components)
     }
     overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
     return attrs.evolve(config, overrides=overrides, on_refusal="error")
 
 
-def _refused(plan: Plan, format: Format) -> dict[str, str]:  # noqa: A002
-    layers = plan.layers
-    return {name: why for name, why in format.refusals(layers).items() if name in layers}
+def _refused(plan: Plan, components: Components) -> dict[str, str]:
+    chosen, layers = components.wanted_format, plan.layers
+    return {} if chosen is None else {name: why for name, why in chosen.refusals(layers).items() if name in layers}
 
 
 def _told(format_name: str, refused: Mapping[str, str], count: int) -> str:

@@ -9,13 +9,14 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._plugins.manager import PluginManager
 from mono_quant._size import bytes_of
 from mono_quant.calibration.progress import with_progress
 from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.component import Component, Wanted
-from mono_quant.config import KEEP, OnFailure, QuantizationConfig
+from mono_quant.config import OnFailure, QuantizationConfig
 from mono_quant.core.dataflow import DataFlowRecorder
 from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import make_plan, refuse_empty, settle, tied_layers, with_sizes
@@ -23,7 +24,7 @@ from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.errors import ConfigurationError
-from mono_quant.format_agreement import agreed, with_storable_schemes
+from mono_quant.format_agreement import agreed, names_a_scheme, with_storable_schemes
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -135,7 +136,7 @@ class Quantizer:
         if target is not None and not isinstance(target, Target):
             raise ConfigurationError(f"target must be MinSQNR, MaxDrop or MaxSize, got {target!r}")
         self.target = target
-        self.components = Components(self.config, plugins=plugins, autoload=autoload, batch_fn=batch_fn)
+        self.components = Components(self.config, PluginManager.with_plugins(plugins, autoload=autoload), batch_fn)
 
     @classmethod
     def from_config(cls, config: QuantizationConfig, **options: Any) -> Self:  # noqa: ANN401 - see below
@@ -158,12 +159,7 @@ class Quantizer:
         suited = self._suited_to(model)
         if suited is not self:
             return suited.plan(model)
-        wanted = self.config.format
-        plan = self._planned(model)
-        if wanted is None:
-            return plan
-        chosen = self.components.format_for("", wanted)
-        return agreed(plan, wanted.name, chosen, self.config.on_refusal, lambda plan: settle(model, plan))
+        return agreed(self._planned(model), self.components, lambda plan: settle(model, plan))
 
     def _planned(self, model: nn.Module) -> Plan:
         """What the configuration says of each layer, whatever the format holds."""
@@ -315,13 +311,12 @@ class Quantizer:
                 would be quantized, or the format cannot hold a layer as it is planned.
             UnsupportedLayerError: when a weight is not finite.
         """
-        self.components.prepare()
-        format = self.config.format if format is None else format  # noqa: A001 - the word that users know
+        components = self.components
+        if format is not None:
+            components = components.with_config(attrs.evolve(self.config, format=format))
+        components.prepare()
         run = FolderRun(
-            config=self.config,
-            components=self.components,
-            file_format=self.components.folder_format(out_dir, format),
-            format_record=self.components.format_record(format),
+            components=components,
             max_shard_bytes=None if max_shard_bytes is None else bytes_of(max_shard_bytes),
             workers=workers,
             show_progress=self.show_progress,
@@ -360,14 +355,11 @@ class Quantizer:
 
     def _suited_to(self, model: nn.Module) -> "Quantizer":
         """Itself; or one that gives layers which the format refuses the scheme that ``on_refusal`` names."""
-        wanted = self.config.format
-        if wanted is None or self.config.on_refusal.name in {"error", KEEP}:
+        if not names_a_scheme(self.config):
             return self
-        config = with_storable_schemes(
-            self.config, self._planned(model), self.components.format_for("", wanted), self.components, model
-        )
         suited = copy.copy(self)
-        suited.config, suited.components = config, self.components.with_config(config)
+        suited.config = with_storable_schemes(self._planned(model), self.components, model)
+        suited.components = self.components.with_config(suited.config)
         return suited
 
     @property

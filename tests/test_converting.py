@@ -203,6 +203,15 @@ def test_its_own_source_is_not_overwritten(tmp_path: Path, by: str):
     assert path.read_bytes() == before
 
 
+def test_the_folder_of_the_source_is_not_written_over_it(tmp_path: Path):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="choose another folder"):
+        convert(path, tmp_path, "folder", plugins=PLUGINS)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
 def test_a_file_in_the_source_folder_is_not_overwritten(tmp_path: Path):
     convert(saved(tmp_path), tmp_path / "folder", "folder", plugins=PLUGINS)
     with pytest.raises(ConfigurationError, match=r"all\.pt would overwrite the input"):

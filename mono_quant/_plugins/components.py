@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from torch import nn
 
@@ -22,18 +21,10 @@ from mono_quant.calibration.data import as_batch
 from mono_quant.component import Wanted
 from mono_quant.config import KEEP, Component, Override, QuantizationConfig
 from mono_quant.core.selection import first_match
-from mono_quant.errors import (
-    ArtifactError,
-    CalibrationError,
-    ConfigurationError,
-    PluginConflictError,
-    PluginWarning,
-    UnknownPluginError,
-)
+from mono_quant.errors import ArtifactError, CalibrationError, PluginConflictError, PluginWarning, UnknownPluginError
 from mono_quant.plugin_api import (
     Algorithm,
     Batch,
-    FolderFormat,
     Format,
     Kernel,
     Observer,
@@ -54,32 +45,19 @@ class Components:
 
     Args:
         config: names and options.
-        plugins: registered besides the installed ones.
-        autoload: whether installed third-party plugins are used.
+        manager: knows what there is.
         batch_fn: option of the source, when given.
     """
 
     def __init__(
         self,
         config: QuantizationConfig,
-        *,
-        plugins: Iterable[object] = (),
-        autoload: bool = True,
+        manager: PluginManager,
         batch_fn: Callable[[Any], Any] | None = None,
     ) -> None:
         self.config = config
-        self.manager = PluginManager.with_plugins(plugins, autoload=autoload)
+        self.manager = manager
         self._batch_fn = batch_fn
-        self._forget()
-
-    def with_config(self, config: QuantizationConfig) -> "Components":
-        """The same plugins, for another configuration."""
-        other = object.__new__(Components)
-        other.config, other.manager, other._batch_fn = config, self.manager, self._batch_fn
-        other._forget()
-        return other
-
-    def _forget(self) -> None:
         self._schemes: dict[int, Scheme] = {}
         self._source: Registered[SourceSpec] | None = None  # the one that the run reads its data with
 
@@ -91,6 +69,10 @@ class Components:
             PluginConflictError: when two installed plugins claim one.
         """
         _ = self._named
+
+    def with_config(self, config: QuantizationConfig) -> "Components":
+        """The same plugins, for another configuration."""
+        return Components(config, self.manager, self._batch_fn)
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a registry name with its default options, as loading needs it."""
@@ -281,25 +263,10 @@ class Components:
         chosen = self.format_for(path)
         return format_name(path, self.manager) if type(chosen).refusals is not Format.refusals else None
 
-    def folder_format(self, path: str | Path, named: Wanted | None) -> FolderFormat | None:
-        """The format of folders that is named; None when none is.
-
-        Raises:
-            ConfigurationError: when it is a format of files.
-        """
-        if named is None:
-            return None
-        made = self.format_for(path, named)
-        if not isinstance(made, FolderFormat):
-            raise ConfigurationError(f"format {Component.of(named).name!r} writes no folders: name another, or none")
-        return made
-
-    def format_record(self, named: Wanted | None) -> dict[str, Any]:
-        """The name, the options and the provider of a format that is named; nothing when none is."""
-        if named is None:
-            return {}
-        wanted = Component.of(named)
-        return {**attrs.asdict(wanted), "provider": str(self.manager.formats.get(wanted.name).provider)}
+    @property
+    def wanted_format(self) -> Format | None:
+        """The format of the configuration; None where it names none."""
+        return None if self.config.format is None else self.format_for("", self.config.format)
 
     @property
     def versions(self) -> dict[str, str]:

@@ -15,13 +15,12 @@ from mono_quant.calibration.progress import with_progress
 from mono_quant.checkpoint_planning import PlannedCheckpoint, plan_checkpoint
 from mono_quant.config import QuantizationConfig
 from mono_quant.errors import ArtifactError, ConfigurationError
-from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
 from mono_quant.io.checkpoint.place import Place, read_places
 from mono_quant.io.json_text import dump_object
 from mono_quant.io.manifest import write_manifest
-from mono_quant.plugin_api import JSON, FolderFormat, Plan
+from mono_quant.plugin_api import JSON, FolderFormat
 from mono_quant.streaming.inputs import InputFolder, look_into
 from mono_quant.streaming.journal import Journal
 from mono_quant.streaming.pool import do_units, usable_cores
@@ -39,19 +38,13 @@ class FolderRun:
     """How a folder is quantized.
 
     Args:
-        config: which layers, and how.
         components: of the configuration.
-        file_format: of the output; None for safetensors files with our manifest.
-        format_record: what the journal says of the format.
         max_shard_bytes: how large a file may be, of more than one layer; None to divide as the input is divided.
         workers: how many processes; None for as many as there are cores.
         show_progress: a bar or not; None shows it on a terminal.
     """
 
-    config: QuantizationConfig
     components: Components
-    file_format: FolderFormat | None
-    format_record: Mapping[str, JSON]
     max_shard_bytes: int | None
     workers: int | None
     show_progress: bool | None
@@ -70,7 +63,7 @@ class FolderRun:
         _refuse_nested(in_dir, out_dir)
         with open_checkpoint(inputs.weights) as checkpoint:
             fingerprint = inputs.fingerprint()
-            planned = plan_checkpoint(checkpoint, self.config, self.components, self._agreed)
+            planned = plan_checkpoint(checkpoint, self.components)
             places = _places(inputs, checkpoint)
         shards = lay_out_shards(
             out_dir / f"{inputs.weights.name.removesuffix(INDEX_SUFFIX).removesuffix(_SUFFIX)}{_SUFFIX}",
@@ -109,12 +102,22 @@ class FolderRun:
             resumed=len(done) / max(1, len(part_of)),
         )
 
-    def _agreed(self, plan: Plan) -> Plan:
-        """What the format holds of it."""
-        if self.file_format is None:
-            return plan
-        name = str(self.format_record["name"])
-        return agreed_without_model(plan, name, self.file_format, self.config.on_refusal)
+    @property
+    def config(self) -> QuantizationConfig:
+        """Which layers, and how."""
+        return self.components.config
+
+    @property
+    def file_format(self) -> FolderFormat | None:
+        """Of the output; None for safetensors files with our manifest.
+
+        Raises:
+            ConfigurationError: when the configuration names a format of files.
+        """
+        made, wanted = self.components.wanted_format, self.config.format
+        if wanted is not None and not isinstance(made, FolderFormat):
+            raise ConfigurationError(f"format {wanted.name!r} writes no folders: name another, or none")
+        return made if isinstance(made, FolderFormat) else None
 
     def _metadata(self, planned: PlannedCheckpoint) -> dict[str, str]:
         """Of each file: our manifest, or the names of shared tensors as safetensors' ``save_model`` writes them."""
@@ -157,11 +160,15 @@ class FolderRun:
         return {
             "options": json.loads(json.dumps(attrs.asdict(self.config), default=str)),
             "max_shard_bytes": self.max_shard_bytes,
-            "format": dict(self.format_record),
+            "format": self._who_gives_the_format(),
             "versions": self.components.versions,
             "input files": dict(fingerprint),
             "layout": hashlib.sha256(text.encode()).hexdigest(),
         }
+
+    def _who_gives_the_format(self) -> str:
+        wanted = self.config.format
+        return "" if wanted is None else str(self.components.manager.formats.get(wanted.name).provider)
 
 
 def _refuse_nested(in_dir: Path, out_dir: Path) -> None:
