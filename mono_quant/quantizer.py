@@ -12,17 +12,14 @@ from mono_quant._plugins.components import Components
 from mono_quant._plugins.manager import PluginManager
 from mono_quant._size import bytes_of
 from mono_quant.calibration.progress import with_progress
-from mono_quant.calibration.runner import feed, never_ran
 from mono_quant.calibration.state import untouched
 from mono_quant.checkpoint import QuantizedCheckpoint, Source
 from mono_quant.component import Component, Wanted
 from mono_quant.config import OnFailure, QuantizationConfig
-from mono_quant.core.dataflow import DataFlowRecorder
-from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import make_plan, refuse_empty, settle, tied_layers, with_sizes
-from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
+from mono_quant.data_passes import DataPasses
 from mono_quant.errors import ConfigurationError
 from mono_quant.format_agreement import agreed, names_a_scheme, with_storable_schemes
 from mono_quant.fusing import fuse
@@ -35,20 +32,11 @@ from mono_quant.io.validation import ValidationResult, report_failures, run_vali
 from mono_quant.layer_report import measure_layers
 from mono_quant.layer_selection import LayerSelection
 from mono_quant.modules import hand_over, leave_fast_paths, share_tied
-from mono_quant.observing import Statistics, new_observers, observed, recall
-from mono_quant.plugin_api import Batch, Keep, LayerPlan, Observer, Plan, ValidationContext
-from mono_quant.refining import refine, refines
+from mono_quant.observing import Statistics, observed
+from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
+from mono_quant.refining import refine
 from mono_quant.result import QuantizationResult
-from mono_quant.rewriting import (
-    Watched,
-    collectors_of,
-    float_layer,
-    refuse_other_function,
-    refuse_read_once,
-    rewritten_layers,
-    use_kernels,
-    with_other_inputs,
-)
+from mono_quant.rewriting import float_layer, use_kernels
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.streaming import FolderRun, QuantizedFolder
@@ -209,7 +197,7 @@ class Quantizer:
         if self.target is not None:
             return reach_target(self.target, self._stages, model, calibration_data, statistics, inplace=inplace)
         layers, run = self._prepare(model, calibration_data, statistics)
-        run = attrs.evolve(run, collected={})  # large, and done with
+        run.collected.clear()  # large, and done with
         return self._finish(model, layers, run, inplace=inplace)
 
     def sensitivity(
@@ -365,7 +353,11 @@ class Quantizer:
     @property
     def _stages(self) -> Stages:
         """The pipeline in parts, for what goes through some of it several times."""
-        return Stages(self.components, self._prepare, self._feed, self._finish)
+        return Stages(self.components, self._prepare, self._passes.feed, self._finish)
+
+    @property
+    def _passes(self) -> DataPasses:
+        return DataPasses(self.components, self.show_progress)
 
     def _prepare(
         self, model: nn.Module, data: Iterable[Any] | None, statistics: Statistics | None
@@ -375,8 +367,8 @@ class Quantizer:
         refuse_empty(plan)
         _validate_weights(model)
         self.components.prepare()
-        # One in the other: what the first pass collected goes when it is collected again.
-        run = self._observe_rewritten(model, self._calibrate(model, plan, data, statistics), data)
+        run = self._passes.first(model, plan, data, statistics)
+        run = self._passes.second(model, run, data)
         return self._convert(model, run)
 
     def _finish(
@@ -427,82 +419,6 @@ class Quantizer:
             observed=observed(self.components, model, run),
             layers=reports,
         )
-
-    def _calibrate(
-        self, model: nn.Module, plan: Plan, data: Iterable[Any] | None, statistics: Statistics | None = None
-    ) -> Run:
-        """Watch the data pass through the model: ranges for the observers, flow for the algorithms."""
-        needy = [name for name, layer in plan.layers.items() if layer.needs_data]
-        modules = dict(model.named_modules())
-        observers = new_observers(self.components, modules, plan, needy)
-        if statistics is not None:
-            recall(self.components, modules, plan, observers, statistics)
-        if data is None:
-            if needy and statistics is None:
-                raise ConfigurationError(
-                    f"{self.config.scheme.name} needs calibration_data: the inputs of {len(needy)} layers have no "
-                    "range without it. Give a DataLoader, a list of tensors or any iterable of batches; on the command "
-                    "line it is --data"
-                )
-            return Run(plan=plan, observers=observers)
-        refuse_read_once(data, self.components.algorithms)
-        watched = worth_watching(modules, plan)
-        recorder = DataFlowRecorder(model, watched)
-        collectors = collectors_of(self.components.algorithms, modules, watched, plan)
-        seeing = observers if statistics is None else {}
-        count, first = self._feed(model, data, seeing, watch=recorder, collectors=collectors)
-        plan = settle(model, plan.decide(read_outside(recorder, plan)))
-        refuse_empty(plan)
-        observers = {name: observer for name, observer in observers.items() if name in plan.layers}
-        never_ran(observers)
-        flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
-        for (name, algorithm), collector in zip(self.components.algorithms, collectors, strict=True):
-            with untouched(f"algorithm {name!r}", model):
-                layers = {**modules, **rewritten_layers(self.components, modules, plan)}
-                found = algorithm.find(layers, plan, Watched(flow, collector.statistics))
-                del layers
-            plan = plan.rewrite([*plan.rewrites, *found])
-        refining = {name for name, algorithm in self.components.algorithms if refines(algorithm)}
-        collected = {c.algorithm: c.statistics for c in collectors if c.algorithm in refining}  # the others are done
-        return Run(plan=plan, observers=observers, batches=count, first=first, collected=collected)
-
-    def _feed(
-        self,
-        model: nn.Module,
-        data: Iterable[Any],
-        observers: Mapping[str, Observer],
-        **watching: Any,  # noqa: ANN401 - see below
-    ) -> tuple[int, Batch]:
-        """Run the calibration data through a model; ``watching`` is as in `feed`."""
-        source = self.components.source_for(data)
-        return feed(
-            model,
-            source.batches(data),
-            observers,
-            num_samples=self.config.num_samples,
-            show_progress=self.show_progress,
-            length=source.length(data),
-            **watching,
-        )
-
-    def _observe_rewritten(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
-        """Watch the data pass once more, where layers get other inputs after the rewrites."""
-        changed = with_other_inputs(run.plan, self.components.algorithms)
-        if not changed or data is None or run.first is None:
-            return run
-        first, run = run.first, attrs.evolve(run, collected={})  # large, and collected again
-        modules = dict(model.named_modules())
-        floats = rewritten_layers(self.components, modules, run.plan)
-        rewritten = leave_fast_paths(copy_with(model, floats, sharing_tensors=True), ())  # `feed` puts all back
-        refuse_other_function(model, rewritten, first, run.plan)
-        stale = [name for name in run.observers if name in changed]
-        observers = new_observers(self.components, modules, run.plan, stale)
-        refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
-        collectors = collectors_of(refining, {**modules, **floats}, run.plan.layers, run.plan)
-        self._feed(rewritten, data, observers, collectors=collectors)
-        never_ran(observers)
-        collected = {collector.algorithm: collector.statistics for collector in collectors}
-        return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
 
     def _convert(self, model: nn.Module, run: Run) -> tuple[dict[str, nn.Module], Run]:
         """The modules that come in place of the model's, by name, and the plan as it was carried out."""

@@ -1,6 +1,6 @@
 """What calibration found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 import attrs
 
@@ -18,11 +18,12 @@ class Run:
         observers: layer name → the observer of its input, with data in it.
         batches: how many batches were drawn.
         first: the first of them; None without data.
-        collected: algorithm → layer → what it collected of the layer's inputs.
+        collected: algorithm → layer → what it collected of the layer's inputs. It is large, and emptied when it is done
+            with.
     """
 
     plan: Plan
     observers: Mapping[str, Observer] = attrs.field(factory=dict)
     batches: int = 0
     first: Batch | None = None
-    collected: Mapping[str, Mapping[str, Statistic]] = attrs.field(factory=dict)
+    collected: MutableMapping[str, Mapping[str, Statistic]] = attrs.field(factory=dict)
