@@ -22,8 +22,8 @@ class Format(ABC):
         """Which layers this format cannot hold as they are planned: name → why, and what could be done.
 
         It is asked before any work, from the plan alone, so that users can choose another scheme for these layers, or
-        keep them in float. `can_store` refuses what only shows later: in the values of tensors, or in layers that data or
-        algorithms have changed.
+        keep them in float. `can_store` refuses what only shows later: in the values of tensors, or in layers that data
+        or algorithms have changed.
         """
         del layers
         return {}
