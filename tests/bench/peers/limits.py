@@ -51,13 +51,13 @@ what the machine can do. Written by `nox -s bench_limits`.
 Machine: {machine}. Measured here:
 
 - int8 multiply-adds: **{most.gmacs:.0f} billion a second**, the faster of fbgemm and oneDNN on 1024 x 4096 x 4096;
-- reading: **{most.cached_gb:.0f} GB/s** of 16 MB, again and again, and **{most.memory_gb:.0f} GB/s** of 512 MB.
+- reading: **{most.cached_gb:.0f} GB/s** of 24 MB, again and again, and **{most.memory_gb:.0f} GB/s** of 512 MB.
 
 A quantized `Linear(64, 64)` at batch 1 takes **{module:.1f} µs**. The kernel that it calls takes {kernel:.1f} µs by
 itself, quantizing the input included, and float {float:.1f} µs: the module adds {added:.1f} µs to the bare kernel.
 
 *Floor* is the longer of two times: that of the quantized layers' multiply-adds at this rate, and that of reading their
-codes and scales, from the caches where they are less than 16 MB. Kernels, other operators and Python add up to the
+codes and scales, from the caches where they are at most 24 MB. Kernels, other operators and Python add up to the
 whole: operators are torch's own times on the main thread, by its profiler, and *Python* is what is left.
 """
 _KERNELS = ("onednn::", "quantized::", "aten::_weight_int", "aten::_int_mm")
@@ -70,7 +70,7 @@ class Limits:
 
     Args:
         gmacs: billions of int8 multiply-adds a second: the faster kernel on a matrix product of 1024 x 4096 x 4096.
-        cached_gb: GB a second that are read from weights that fit the caches, 16 MB of them.
+        cached_gb: GB a second that are read from weights that fit the caches, 24 MB of them.
         memory_gb: the same of 512 MB, which do not.
     """
 
@@ -113,7 +113,7 @@ def limits() -> Limits:
     x = torch.randn(rows, features, generator=generator)
     runs = [kernel.pack(op) for kernel in (FbgemmKernel(), OnednnKernel())]
     fastest = min(_seconds(partial(run, x)) for run in runs)
-    small, large = torch.ones(16 * _MB, dtype=torch.uint8), torch.ones(512 * _MB, dtype=torch.uint8)
+    small, large = torch.ones(24 * _MB, dtype=torch.uint8), torch.ones(512 * _MB, dtype=torch.uint8)
     cached, memory = (tensor.nbytes / _seconds(tensor.view(torch.int64).sum) for tensor in (small, large))
     return Limits(gmacs=rows * features**2 / fastest / 1e9, cached_gb=cached / 1e9, memory_gb=memory / 1e9)
 
@@ -214,7 +214,7 @@ def _lines() -> Iterator[str]:
         quantized = quantizer.quantize(model, [Batch(args=inputs) for inputs in calibration]).model
         one = spent(quantized, calibration[0])
         compute = one.macs / most.gmacs / 1e6
-        rate = most.cached_gb if one.weight_mb < 16 else most.memory_gb
+        rate = most.cached_gb if one.weight_mb <= 24.5 else most.memory_gb
         reading = one.weight_mb * _MB / rate / 1e6
         floor, bound = max((compute, "multiply-adds"), (reading, "reading"))
         others = sum(one.others.values())
