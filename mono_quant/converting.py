@@ -1,11 +1,12 @@
 """From one format to another: the same codes, scales and manifest in another file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mono_quant._plugins.formats import format_for
 from mono_quant._plugins.manager import PluginManager
 from mono_quant.component import Wanted
+from mono_quant.core.checkpoint_plan import layer_and_parameter
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
@@ -58,7 +59,7 @@ def convert(
     with naming(source):
         wanted = recognized(Path(source)) if source_format is None else source_format
         artifact = format_for(source, manager, wanted).load(Path(source))
-        refused = _refusals(writing, _layers(artifact))
+        refused = _refusals(writing, artifact)
     if refused:
         raise ArtifactError("\n  ".join([f"{target} is not written: its format cannot hold all of {source}", *refused]))
     with naming(target):
@@ -80,8 +81,10 @@ def _layers(artifact: Artifact) -> dict[str, LayerPlan]:
     return layers
 
 
-def _refusals(writing: Format, layers: Mapping[str, LayerPlan]) -> list[str]:
-    return [f"layer {name or '(model)'!r}: {reason}" for name, reason in writing.refusals(layers).items()]
+def _refusals(writing: Format, artifact: Artifact) -> list[str]:
+    layers = _layers(artifact)
+    kept = {layer_and_parameter(name)[0] for name in artifact.tensors} - set(layers)
+    return [f"layer {name or '(model)'!r}: {reason}" for name, reason in writing.refusals(layers, kept).items()]
 
 
 def _refuse_overwriting(source: Path, target: Path) -> None:

@@ -1,4 +1,7 @@
-"""What a format can hold, agreed on before any work: which layers it refuses, and what becomes of them."""
+"""What a format can hold, agreed on before any work: which layers it refuses, and what becomes of them.
+
+It is asked once more where algorithms have rewritten layers, before anything is quantized.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,12 +11,22 @@ from torch import nn
 
 from mono_quant._plugins.components import Components
 from mono_quant.config import KEEP, Override, QuantizationConfig
-from mono_quant.core.plan import refuse_empty
+from mono_quant.core.checkpoint_plan import layer_and_parameter
+from mono_quant.core.plan import refuse_empty, settle, without_idle_rewrites
 from mono_quant.core.selection import exactly
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import Keep, Plan
+from mono_quant.rewriting import float_layer
+from mono_quant.run import Run
 
-__all__ = ["agreed", "agreed_without_model", "names_a_scheme", "with_storable_schemes"]
+__all__ = [
+    "agreed",
+    "agreed_as_rewritten",
+    "agreed_without_model",
+    "names_a_scheme",
+    "refused",
+    "with_storable_schemes",
+]
 
 _MOST_SHOWN = 10
 
@@ -23,24 +36,55 @@ def names_a_scheme(config: QuantizationConfig) -> bool:
     return config.format is not None and config.on_refusal.name not in {"error", KEEP}
 
 
-def agreed(plan: Plan, components: Components, settle: Callable[[Plan], Plan] = lambda plan: plan) -> Plan:
+def agreed(
+    plan: Plan,
+    components: Components,
+    settled: Callable[[Plan], Plan] = lambda plan: plan,
+    *,
+    is_rewritten: bool = False,
+) -> Plan:
     """The plan of what the configuration's format holds: as it is, or with the refused layers in float.
 
     Args:
         plan: of a model or a checkpoint.
         components: of the configuration; without a format in it, all can be held.
-        settle: gives the plan without the layers that cannot be quantized since others are not.
+        settled: gives the plan without the layers that cannot be quantized since others are not.
+        is_rewritten: whether algorithms have been at work, for the message.
 
     Raises:
         ConfigurationError: naming the layers, when it refuses some and they are not to be kept.
     """
     wanted = components.config.format
-    while wanted is not None and (refused := _refused(plan, components)):
+    while wanted is not None and (reasons := refused(plan, components)):
         name = wanted.name
         if components.config.on_refusal.name != KEEP:
-            raise ConfigurationError(_told(name, refused, len(plan.layers)))
-        plan = settle(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in refused.items()}))
+            raise ConfigurationError(_told(name, reasons, len(plan.layers), is_rewritten=is_rewritten))
+        plan = settled(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in reasons.items()}))
+        plan = without_idle_rewrites(plan)
     return plan
+
+
+def agreed_as_rewritten(run: Run, components: Components, model: nn.Module) -> Run:
+    """`agreed` for what the data and the algorithms have made of the plan.
+
+    Raises:
+        ConfigurationError: as `agreed`; or when nothing is left to be quantized.
+    """
+    if components.config.format is None:
+        return run
+    modules = dict(model.named_modules())
+    also = {entry.name: entry.also for entry in run.plan.entries}
+    rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers} & set(run.plan.layers)
+    decisions = {
+        name: components.scheme_for(name, modules[name], also=also[name]).plan(
+            name, float_layer(components, modules, run.plan, name)
+        )
+        for name in sorted(rewritten)
+    }
+    plan = agreed(run.plan.decide(decisions), components, lambda plan: settle(model, plan), is_rewritten=True)
+    refuse_empty(plan)
+    observers = {name: observer for name, observer in run.observers.items() if name in plan.layers}
+    return attrs.evolve(run, plan=plan, observers=observers)
 
 
 def agreed_without_model(plan: Plan, components: Components) -> Plan:
@@ -68,22 +112,33 @@ def with_storable_schemes(plan: Plan, components: Components, model: nn.Module) 
             scheme=config.on_refusal,
             observer=components.observer_component(name, modules[name], also=also[name]),
         )
-        for name in _refused(plan, components)
+        for name in refused(plan, components)
     }
     overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
     return attrs.evolve(config, overrides=overrides, on_refusal="error")
 
 
-def _refused(plan: Plan, components: Components) -> dict[str, str]:
+def refused(plan: Plan, components: Components) -> dict[str, str]:
+    """The layers that the configuration's format refuses → why; none without a format."""
     chosen, layers = components.wanted_format, plan.layers
-    return {} if chosen is None else {name: why for name, why in chosen.refusals(layers).items() if name in layers}
+    if chosen is None:
+        return {}
+    return {name: why for name, why in chosen.refusals(layers, _kept(plan)).items() if name in layers}
 
 
-def _told(format_name: str, refused: Mapping[str, str], count: int) -> str:
-    shown = [f"{name or '(model)'}: {why}" for name, why in list(refused.items())[:_MOST_SHOWN]]
-    more = [f"and {len(refused) - _MOST_SHOWN} more"] if len(refused) > _MOST_SHOWN else []
+def _kept(plan: Plan) -> set[str]:
+    """The layers in float; entries without a type are tensors of a checkpoint, or what was a layer of one."""
+    tensors = {entry.name for entry in plan.entries if not entry.layer_type} & set(plan.kept)
+    return {*plan.kept, *(layer_and_parameter(name)[0] for name in tensors)} - set(plan.layers)
+
+
+def _told(format_name: str, reasons: Mapping[str, str], count: int, *, is_rewritten: bool) -> str:
+    shown = [f"{name or '(model)'}: {why}" for name, why in list(reasons.items())[:_MOST_SHOWN]]
+    more = [f"and {len(reasons) - _MOST_SHOWN} more"] if len(reasons) > _MOST_SHOWN else []
+    how = "the algorithms have left them" if is_rewritten else "they are planned"
+    otherwise = "" if is_rewritten else ", and the name of a scheme quantizes them by that"
     head = (
-        f"format {format_name!r} cannot hold {len(refused)} of {count} layers as they are planned; on_refusal='keep' "
-        "keeps them in float, and the name of a scheme quantizes them by that"
+        f"format {format_name!r} cannot hold {len(reasons)} of {count} layers as {how}; on_refusal='keep' keeps them "
+        f"in float{otherwise}"
     )
     return "\n  ".join([head, *shown, *more])

@@ -21,7 +21,7 @@ from mono_quant.core.selection import Pattern
 from mono_quant.core.surgery import copy_with, put_in_place
 from mono_quant.data_passes import DataPasses
 from mono_quant.errors import ConfigurationError
-from mono_quant.format_agreement import agreed, names_a_scheme, with_storable_schemes
+from mono_quant.format_agreement import agreed, agreed_as_rewritten, names_a_scheme, with_storable_schemes
 from mono_quant.fusing import fuse
 from mono_quant.io.artifact import MANIFEST_ATTRIBUTE, restore_model
 from mono_quant.io.checks import run_once
@@ -367,7 +367,7 @@ class Quantizer:
         refuse_empty(plan)
         _validate_weights(model)
         self.components.prepare()
-        run = self._passes.first(model, plan, data, statistics)
+        run = agreed_as_rewritten(self._passes.first(model, plan, data, statistics), self.components, model)
         run = self._passes.second(model, run, data)
         return self._convert(model, run)
 

@@ -8,9 +8,11 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant.core.plan import tied_layers
+from mono_quant.config import Override
+from mono_quant.core.plan import refuse_empty, tied_layers
 from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ConfigurationError, TargetError
+from mono_quant.format_agreement import refused
 from mono_quant.modules import leave_fast_paths
 from mono_quant.observing import Statistics
 from mono_quant.plugin_api import LayerPlan, Observer
@@ -18,6 +20,7 @@ from mono_quant.result import QuantizationResult
 from mono_quant.rewriting import float_layer
 from mono_quant.run import Run
 from mono_quant.targets import Metric, Search, Sensitivity, Target, Trial, Ways, chosen, labelled, rank
+from mono_quant.targets.record import FLOAT
 
 __all__ = ["Stages", "rank_layers", "reach_target"]
 
@@ -62,27 +65,15 @@ def reach_target(
         )
     layers, run, trial, ways = _trial(stages, model, data, target.batches, statistics)
     named = labelled(target.then)
-    made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = {}
-
-    def add_ways() -> None:
-        for way, override in named.items():
-            made[way] = ways.of(override)
-            trial.add(way, {name: layer for name, (layer, _) in made[way].items()})
-
-    def make(changed: Mapping[str, str], *, inplace: bool = False) -> QuantizationResult:
-        by_layer = {name: made.get(way, {}) for name, way in changed.items()}
-        own, its_run = chosen(layers, run, by_layer, trial, ways, title=search.title)
-        config = stages.components.config
-        overrides: dict[Any, Any] = ways.as_overrides({name: named.get(way) for name, way in changed.items()})
-        overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
-        return stages.finish(model, own, its_run, config=attrs.evolve(config, overrides=overrides), inplace=inplace)
-
-    search = Search(trial, target, add_ways)
-    changed = search.run()
-    result = make(changed)
+    models = _Models(stages, model, layers, run, trial, ways, named)
+    search = Search(trial, target, models.add_ways)
+    models.title = search.title
+    changed = models.storable(search.run())
+    result = models.make(changed)
     found = search.confirm(changed, result.model)
     while not found.is_met and (dearer := search.dearer(changed)) is not None:
-        changed, result = dearer, make(dearer)
+        changed = models.storable(dearer)
+        result = models.make(changed)
         found = search.confirm(changed, result.model)
     if not found.is_met:
         raise TargetError(
@@ -91,8 +82,75 @@ def reach_target(
             best=attrs.evolve(result, found=found),
         )
     if inplace:
-        result = make(changed, inplace=True)
+        result = models.make(changed, inplace=True)
     return attrs.evolve(result, found=found)
+
+
+@attrs.define(eq=False)
+class _Models:
+    """Makes the models of choices: layer → the way of those that are changed.
+
+    Args:
+        stages: end of the pipeline.
+        model: the float model.
+        layers: name → what comes in place of the model's own, as asked for.
+        run: that they come from.
+        trial: has all ways of each layer.
+        ways: makes further ones.
+        named: these, by their labels.
+        title: the target as text.
+    """
+
+    stages: Stages
+    model: nn.Module
+    layers: Mapping[str, nn.Module]
+    run: Run
+    trial: Trial
+    ways: Ways
+    named: Mapping[str, Override]
+    title: str = ""
+    _made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = attrs.field(factory=dict, init=False)
+    _unstorable: dict[str, str] = attrs.field(factory=dict, init=False)
+
+    def add_ways(self) -> None:
+        """Make all layers of all further ways, for the trial to choose from."""
+        for way, override in self.named.items():
+            self._made[way] = self.ways.of(override)
+            self.trial.add(way, {name: layer for name, (layer, _) in self._made[way].items()})
+
+    def storable(self, changed: dict[str, str]) -> dict[str, str]:
+        """The choice with more layers in float, where the format cannot hold them beside the others."""
+        components = self.stages.components
+        while reasons := refused(self._chosen(changed)[1].plan, components):
+            those = {name: reasons.keys() & {name, *self.trial.inner(name)} for name in self.trial.free}
+            more = {name: min(those[name]) for name in those if those[name] and changed.get(name) != FLOAT}
+            if not more:
+                break  # what cannot be chosen for one by one, which saving will refuse
+            self._unstorable |= {name: f"the format cannot hold it: {reasons[one]}" for name, one in more.items()}
+            changed = {**changed, **dict.fromkeys(more, FLOAT)}
+        return changed
+
+    def make(self, changed: Mapping[str, str], *, inplace: bool = False) -> QuantizationResult:
+        """Put it together, validate, and give the result.
+
+        Raises:
+            ConfigurationError: when nothing in it is quantized.
+        """
+        layers, run = self._chosen(changed)
+        refuse_empty(run.plan)
+        config = self.stages.components.config
+        overrides: dict[Any, Any] = self.ways.as_overrides({name: self.named.get(way) for name, way in changed.items()})
+        overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
+        config = attrs.evolve(config, overrides=overrides)
+        return self.stages.finish(self.model, layers, run, config=config, inplace=inplace)
+
+    def _chosen(self, changed: Mapping[str, str]) -> tuple[dict[str, nn.Module], Run]:
+        by_layer = {name: self._made.get(way, {}) for name, way in changed.items()}
+        needed = f"the target needs it: {self.title}"
+        return chosen(
+            self.layers, self.run, by_layer, self.trial, self.ways,
+            why_kept=lambda name: self._unstorable.get(name, needed),
+        )  # fmt: skip
 
 
 def rank_layers(

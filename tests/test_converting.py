@@ -1,6 +1,6 @@
 """From one format to another: the same codes, scales and manifest, or nothing is written and the layers are named."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,7 +41,8 @@ class Picky(PytorchFormat):
     def __init__(self, *, word: str = "") -> None:
         self._word = word
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
+        del kept
         return {name: f"{self._word} is not for it: keep it in float" for name in layers if self._word == "codes"}
 
     def can_store(self, artifact: Artifact) -> list[str]:

@@ -1,6 +1,6 @@
 """Making the coverage ledger: one walk over the modules, each leaf and each parameter byte once."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -10,7 +10,16 @@ from torch import nn
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, Rewrite
 
-__all__ = ["Decide", "connected", "make_plan", "refuse_empty", "settle", "tied_layers", "with_sizes"]
+__all__ = [
+    "Decide",
+    "connected",
+    "make_plan",
+    "refuse_empty",
+    "settle",
+    "tied_layers",
+    "with_sizes",
+    "without_idle_rewrites",
+]
 
 Decide = Callable[[str, nn.Module], LayerPlan | Keep]
 
@@ -150,6 +159,16 @@ def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:
         found = len(reached)
         reached.update(*(rewrite.layers for rewrite in rewrites if reached & set(rewrite.layers)))
     return [rewrite for rewrite in rewrites if reached & set(rewrite.layers)]
+
+
+def without_idle_rewrites(plan: Plan) -> Plan:
+    """The same plan without rewrites of one layer alone that is not quantized: it would be changed for nothing."""
+
+    def is_idle(rewrite: Rewrite) -> bool:
+        return len(rewrite.layers) == 1 and rewrite.layers[0] not in plan.layers and counts[rewrite.layers[0]] == 1
+
+    counts = Counter(layer for rewrite in plan.rewrites for layer in rewrite.layers)
+    return attrs.evolve(plan, rewrites=tuple(rewrite for rewrite in plan.rewrites if not is_idle(rewrite)))
 
 
 def tied_layers(plan: Plan) -> set[str]:

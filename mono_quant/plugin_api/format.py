@@ -1,7 +1,7 @@
 """Formats: a quantized model as a file, or a folder of files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -18,14 +18,18 @@ __all__ = ["FolderFormat", "Format", "ProgramFormat"]
 class Format(ABC):
     """Writes and reads artifacts."""
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
         """Which layers this format cannot hold as they are planned: name → why, and what could be done.
 
-        It is asked before any work, from the plan alone, so that users can choose another scheme for these layers, or
-        keep them in float. `can_store` refuses what only shows later: in the values of tensors, or in layers that data
-        or algorithms have changed.
+        It is asked before any work, so that users can choose another scheme for these layers, or keep them in float;
+        and again when algorithms have rewritten layers, or a target has changed the plan. `can_store` refuses what only
+        shows later, in the values of tensors.
+
+        Args:
+            layers: to be quantized, by name.
+            kept: names of layers that stay in float, as far as they are known.
         """
-        del layers
+        del layers, kept
         return {}
 
     @abstractmethod

@@ -1,11 +1,11 @@
 """From a choice to the layers that come in place of the model's, and their plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 from torch import nn
 
-from mono_quant.core.plan import with_sizes
+from mono_quant.core.plan import with_sizes, without_idle_rewrites
 from mono_quant.plugin_api import Keep, LayerPlan
 from mono_quant.run import Run
 from mono_quant.targets.trial import Trial
@@ -21,7 +21,7 @@ def chosen(
     trial: Trial,
     ways: Ways,
     *,
-    title: str,
+    why_kept: Callable[[str], str],
 ) -> tuple[dict[str, nn.Module], Run]:
     """The layers of a run with others in place of some.
 
@@ -31,21 +31,21 @@ def chosen(
         changed: layer → all layers of the way that it has now; empty where it is float.
         trial: knows which layers go with which.
         ways: has the float layers.
-        title: the target as text, for the reason why a layer is kept.
+        why_kept: the reason why a layer is float.
     """
     now = dict(layers)
-    rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers}
     decisions: dict[str, LayerPlan | Keep] = {}
     for name, way in changed.items():
         for one in (name, *trial.inner(name)):
             if one in way:
                 now[one], decisions[one] = way[one]
-                continue
-            decisions[one] = Keep(f"the target needs it: {title}")
-            if one in rewritten:
-                now[one] = ways.floats[one]
             else:
-                del now[one]
-    plans = {name: one for name, one in {**run.plan.layers, **decisions}.items() if isinstance(one, LayerPlan)}
-    sized = with_sizes(plans, now)
-    return now, attrs.evolve(run, plan=run.plan.decide({**decisions, **sized}))
+                decisions[one] = Keep(why_kept(name))
+    plan = without_idle_rewrites(run.plan.decide(decisions))
+    rewritten = {name for rewrite in plan.rewrites for name in rewrite.layers}
+    for name in set(decisions) - set(plan.layers):
+        if name in rewritten:
+            now[name] = ways.floats[name]
+        else:
+            del now[name]
+    return now, attrs.evolve(run, plan=plan.decide(with_sizes(plan.layers, now)))

@@ -11,6 +11,7 @@ from mono_quant.config import Component, Override
 from mono_quant.core.plan import tied_layers
 from mono_quant.core.selection import exactly
 from mono_quant.errors import UnsupportedLayerError
+from mono_quant.format_agreement import refused
 from mono_quant.plugin_api import LayerPlan, Observer, Scheme
 from mono_quant.refining import refine
 from mono_quant.rewriting import use_kernels
@@ -38,8 +39,14 @@ class Ways:
     feed: Callable[[Mapping[str, Observer]], None]
 
     def of(self, override: Override) -> dict[str, tuple[nn.Module, LayerPlan]]:
-        """Each layer of the run that it makes another one of: layer → quantized layer, and how."""
+        """Each layer of the run that it makes another one of: layer → quantized layer, and how.
+
+        None of those that the configuration's format refuses.
+        """
         decided = {name: pair for name in self.run.plan.layers if (pair := self._decide(name, override)) is not None}
+        plans = {name: plan for name, (_, plan) in decided.items()}
+        for name in refused(self.run.plan.decide(plans), self.components):
+            decided.pop(name, None)
         observers = {
             name: self.components.observer_of(self.in_force(name, override).observer, plan.input)
             for name, (_, plan) in decided.items()

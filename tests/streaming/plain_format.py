@@ -1,6 +1,6 @@
 """A format of folders for tests: other names, and one tensor more for each weight."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ class PlainFolder(FolderFormat):
         self.refused = refused
         self.says = says
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
+        del kept
         return {name: "it is refused" for name in layers if name == self.refused}
 
     def layout(self, name: str, spec: WeightSpec) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:

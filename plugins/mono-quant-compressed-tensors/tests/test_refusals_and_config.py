@@ -1,10 +1,13 @@
 """What is refused, with what to do, and what ``config.json`` says of the rest: from plans alone."""
 
 import pytest
+from models import llama
+from mono_quant import Quantizer
 from mono_quant.core.granularity import PerChannel, PerGroup, PerTensor, PerToken
 from mono_quant.core.qtypes import FLOAT8_E4M3, FLOAT16, INT8, UINT8, int_type
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import LayerPlan, TensorSpec, WeightSpec
+from safetensors.torch import save_file
 
 from mono_quant_compressed_tensors import CompressedTensorsFormat
 
@@ -124,6 +127,30 @@ class TestLayersThatAreJoined:
     def test_one_that_may_stand_alone_is_taken(self):
         """DeepSeek has a q_proj without the others, Nemotron an up_proj without a gate."""
         assert refusals(a__q_proj=spec_of(), m__up_proj=spec_of()) == {}
+
+    def test_one_whose_partners_are_known_to_stay_in_float_is_named(self):
+        given = plans(a__q_proj=spec_of(), m__up_proj=spec_of())
+        found = CompressedTensorsFormat().refusals(given, {"a.k_proj", "a.v_proj", "lm_head"})
+        assert list(found) == ["a.q_proj"]
+        assert "k_proj and v_proj not quantized" in found["a.q_proj"]
+
+    def test_a_model_and_a_checkpoint_are_refused_before_any_work(self, tmp_path):
+        named = {"format": "compressed-tensors", "exclude": ["*.k_proj", "*.v_proj"], "show_progress": False}
+        quantizer = Quantizer("int8-weight-only", **named)
+        with pytest.raises(
+            ConfigurationError, match=r"self_attn\.q_proj: readers join .*k_proj and v_proj not quantized"
+        ):
+            quantizer.plan(llama())
+        save_file(llama().state_dict(), tmp_path / "model.safetensors")
+        with pytest.raises(
+            ConfigurationError, match=r"self_attn\.q_proj: readers join .*k_proj and v_proj not quantized"
+        ):
+            quantizer.quantize_folder(tmp_path, tmp_path.parent / "out")
+        assert not (tmp_path.parent / "out").exists()
+        kept = Quantizer("int8-weight-only", on_refusal="keep", **named).quantize_folder(
+            tmp_path, tmp_path.parent / "out"
+        )
+        assert not any("q_proj" in name for name in kept.plan.layers)
 
     def test_inputs_count_too(self):
         found = refusals(m__gate_proj=(spec_of(), "Linear", STATIC), m__up_proj=(spec_of(), "Linear", TOKEN))

@@ -1,6 +1,6 @@
 """From artifacts to folders and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -63,9 +63,9 @@ class CompressedTensorsFormat(FolderFormat):
         except ArtifactError:
             return False
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
         """Layers that are no Linear, what readers do not know or take, and layers that they join but that differ."""
-        return refused(layers, self.readers)
+        return refused(layers, self.readers, kept)
 
     def layout(self, name: str, spec: WeightSpec) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The tensors of a weight whose layer has a float input: ``pack-quantized``, of float8 ``naive-quantized``."""

@@ -55,8 +55,8 @@ def _reasons(name: str, plan: LayerPlan, readers: tuple[Reader, ...]) -> Iterato
         return
     if plan.layer_type == "SmoothedLinear":
         yield (
-            "an algorithm multiplies its input by a factor, which readers do not know: leave that algorithm out, or "
-            f"{_KEEP}"
+            "an algorithm multiplies its input by a factor, which readers do not know: give that algorithm the option "
+            f"insert=False, or {_KEEP}"
         )
     if spec.axis % _MATRIX:
         yield f"its scales run along axis {spec.axis}, and have a place along axis 0 alone: {_KEEP}"

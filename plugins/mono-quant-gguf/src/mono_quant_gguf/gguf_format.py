@@ -1,7 +1,7 @@
 """Artifacts as ``.gguf`` files."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ class GGUFFormat(Format):
         self._can_round = round_scales
         self._metadata = checked(metadata)
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
         """Layers with a weight that no blocks hold."""
+        del kept
         found = {name: "; ".join(_refused(plan)) for name, plan in layers.items()}
         return {name: why for name, why in found.items() if why}
 

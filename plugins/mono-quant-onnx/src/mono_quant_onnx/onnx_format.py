@@ -1,7 +1,7 @@
 """The ``.onnx`` format."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,8 +44,9 @@ class OnnxFormat(ProgramFormat):
         self.opset = opset
         self.external_data = external_data
 
-    def refusals(self, layers: Mapping[str, LayerPlan]) -> Mapping[str, str]:
+    def refusals(self, layers: Mapping[str, LayerPlan], kept: Collection[str] = ()) -> Mapping[str, str]:
         """Layers whose codes ONNX has no type or no operator for, in this opset."""
+        del kept
         reasons = {name: self._why_not(layer) for name, layer in layers.items()}
         return {name: reason for name, reason in reasons.items() if reason}
 
