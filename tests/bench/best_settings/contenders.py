@@ -117,6 +117,8 @@ def asked(model: Model, rows: list[Row]) -> list[Contender]:
     Every observer without algorithms and every set of algorithms with ``minmax``; then the best set with every
     observer, and the best observer with every set; then the best of all with the full range of weights.
     """
+    if not model.has_contenders:
+        return []
     edges = [*(_ours(one, "none") for one in OBSERVERS), *(_ours("minmax", one) for one in ALGORITHMS)]
     known = {row.contender: row for row in rows if row.model == model.name and row.is_measured}
     if all(one.name in known for one in edges):

@@ -28,6 +28,8 @@ class Model:
         is_better_lower: whether less of it is better.
         drop: of it that the gate may cost.
         is_transformer: of which some peers want to be told.
+        has_contenders: whether it is quantized by all of them, and not by the gate alone.
+        output: the attribute of what the model returns that is looked at; empty for all of it.
     """
 
     name: str
@@ -38,11 +40,14 @@ class Model:
     is_better_lower: bool = False
     drop: float = 0.01
     is_transformer: bool = False
+    has_contenders: bool = True
+    output: str = ""
 
     def load(self) -> nn.Module:
         """In eval mode, with positional arguments."""
         model = self._real.load()
-        return _HiddenStates(model).eval() if self.is_transformer else model
+        wrapped = {"last_hidden_state": _HiddenStates, "logits": _Logits}.get(self.output)
+        return model if wrapped is None else wrapped(model).eval()
 
     def calibration(self) -> list[Inputs]:
         """The batches that all contenders see."""
@@ -75,6 +80,19 @@ _ALL = (
         varying=(0, 1),
         figure="lee_pearson",
         is_transformer=True,
+        output="last_hidden_state",
+    ),
+    Model(
+        name="smollm2",
+        title="SmolLM2-135M: language model",
+        arguments=("input_ids",),
+        varying=(0, 1),
+        figure="perplexity",
+        is_better_lower=True,
+        drop=1.0,
+        is_transformer=True,
+        has_contenders=False,
+        output="logits",
     ),
     Model(
         name="crepe",
@@ -121,6 +139,17 @@ class _HiddenStates(nn.Module):
         return states * attention_mask.unsqueeze(-1)
 
 
+class _Logits(nn.Module):
+    """A language model without its cache of keys and values."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, use_cache=False).logits
+
+
 class _AsTheTaskCalls(nn.Module):
     """With names or without, and with the output that the task looks into."""
 
@@ -132,4 +161,4 @@ class _AsTheTaskCalls(nn.Module):
     def forward(self, *args: Tensor, **named: Tensor) -> object:
         rest = (named[name] for name in self._model.arguments[len(args) :]) if named else ()
         output = self._call(*args, *rest)
-        return SimpleNamespace(last_hidden_state=output) if self._model.is_transformer else output
+        return SimpleNamespace(**{self._model.output: output}) if self._model.output else output

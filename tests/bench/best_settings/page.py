@@ -34,6 +34,7 @@ accuracy_peers -- --help` says how to measure a part of it.
   transformer. `onnxruntime` has the function's defaults; `per-channel` also has uint8 activations.
 - Each decides by itself what it quantizes, and that differs.
 - The tasks are small: 120 views of 24 photos, 50 documents and 353 pairs of words, 256 tones. A view is 0.8 points."""
+_BY_THE_GATE_ALONE = "Quantized by the gate alone, above; by each scheme in [Accuracy](accuracy.md)."
 
 
 def page(rows: list[Row], gates: list[GateRow]) -> str:
@@ -49,7 +50,7 @@ def _lines(rows: list[Row], gates: list[GateRow]) -> Iterator[str]:
     yield from ("", "## Reaching a target", "", *_gate(gates))
     for name, model in MODELS.items():
         of_model = [row for row in rows if row.model == name]
-        yield from ("", f"## {model.title}", "", *_table(of_model))
+        yield from ("", f"## {model.title}", "", *(_table(of_model) if model.has_contenders else [_BY_THE_GATE_ALONE]))
         names = {row.contender for row in of_model}
         missing = [f"`{one.name}`" for one in asked(model, rows) if one.name not in names]
         titles = {row.target for row in gates if row.model == name}
