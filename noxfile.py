@@ -13,6 +13,11 @@ TORCH = "2.13.0"
 
 OTHER_TORCH = ("2.14.1", "2.9.1")
 
+XDIST = "pytest-xdist==3.8.0"
+
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait without spinning: several times faster where other work runs beside."""
+
 HERE = Path(__file__).parent
 DISTRIBUTIONS = sorted(path.parent for path in (HERE / "plugins").glob("*/pyproject.toml"))
 
@@ -30,11 +35,9 @@ def install(session: nox.Session, *what: str, torch: str = TORCH) -> None:
 
 def run_tests(session: nox.Session, *options: str, may_fail: bool = False) -> None:
     """The test suite, in two processes."""
-    session.install("pytest-xdist==3.8.0")
-    # Threads that wait without spinning: several times faster where other work runs beside.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"}
+    session.install(XDIST)
     codes = [0, 1] if may_fail else [0]
-    session.run("pytest", "-n", "2", *options, *session.posargs, env=environment, success_codes=codes)
+    session.run("pytest", "-n", "2", *options, *session.posargs, env=PASSIVE, success_codes=codes)
 
 
 @nox.session
@@ -92,12 +95,13 @@ def needs(distribution: Path, *extras: str) -> list[str]:
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Each distribution under ``plugins/`` as its users get it: wheel, install, list, use, its own tests, uninstall."""
-    install(session, ".[testing]", "hatchling", "build")
+    install(session, ".[testing]", "hatchling", "build", XDIST)
+    environment = {"PYTEST_ADDOPTS": "-n 2", **PASSIVE}
     for number, folder in enumerate(DISTRIBUTIONS):
         if needs(folder, "testing"):
             session.install(*needs(folder, "testing"))
         quick = ["--quick"] if number else []
-        session.run("python", "tests/wheels/check_third_party.py", "--dist", str(folder), *quick)
+        session.run("python", "tests/wheels/check_third_party.py", "--dist", str(folder), *quick, env=environment)
 
 
 @nox.session(default=False)
@@ -230,7 +234,13 @@ def accuracy_peers(session: nox.Session) -> None:
 def bench_readers(session: nox.Session) -> None:
     """The page docs/reference/readers.md: one quantized model in every format, run by every reader; some minutes."""
     install_real_models(session)
-    session.install("transformers==5.23.0", "compressed-tensors==0.20.0", "gguf==0.19.0", "onnxruntime==1.32.0")
+    session.install(
+        "transformers==5.23.0",
+        "compressed-tensors==0.20.0",
+        "gguf==0.19.0",
+        "onnxruntime==1.32.0",
+        "openvino==2026.4.1",
+    )
     session.install(*(f"./plugins/mono-quant-{name}" for name in ("compressed-tensors", "gguf", "onnx")))
     session.run("python", "-m", "tests.bench.readers", *session.posargs)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mono_quant._plugins.formats import format_for
+from mono_quant._plugins.formats import format_for, refusals_of
 from mono_quant._plugins.manager import PluginManager
 from mono_quant.component import Wanted
 from mono_quant.core.checkpoint_plan import layer_and_parameter
@@ -84,7 +84,7 @@ def _layers(artifact: Artifact) -> dict[str, LayerPlan]:
 def _refusals(writing: Format, artifact: Artifact) -> list[str]:
     layers = _layers(artifact)
     kept = {layer_and_parameter(name)[0] for name in artifact.tensors} - set(layers)
-    return [f"layer {name or '(model)'!r}: {reason}" for name, reason in writing.refusals(layers, kept).items()]
+    return [f"layer {name or '(model)'!r}: {reason}" for name, reason in refusals_of(writing, layers, kept).items()]
 
 
 def _refuse_overwriting(source: Path, target: Path) -> None:

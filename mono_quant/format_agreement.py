@@ -10,13 +10,14 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._plugins.formats import refusals_of
 from mono_quant.config import KEEP, Override, QuantizationConfig
-from mono_quant.core.checkpoint_plan import layer_and_parameter
+from mono_quant.core.checkpoint_plan import layer_and_parameter, without_half_tied
 from mono_quant.core.plan import refuse_empty, settle, without_idle_rewrites
 from mono_quant.core.selection import exactly
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api import Keep, Plan
-from mono_quant.rewriting import float_layer
+from mono_quant.rewriting import decision_as_rewritten, float_layer
 from mono_quant.run import Run
 
 __all__ = [
@@ -39,7 +40,7 @@ def names_a_scheme(config: QuantizationConfig) -> bool:
 def agreed(
     plan: Plan,
     components: Components,
-    settled: Callable[[Plan], Plan] = lambda plan: plan,
+    settled: Callable[[Plan], Plan],
     *,
     is_rewritten: bool = False,
 ) -> Plan:
@@ -60,7 +61,6 @@ def agreed(
         if components.config.on_refusal.name != KEEP:
             raise ConfigurationError(_told(name, reasons, len(plan.layers), is_rewritten=is_rewritten))
         plan = settled(plan.decide({layer: Keep(f"{name} cannot hold it: {why}") for layer, why in reasons.items()}))
-        plan = without_idle_rewrites(plan)
     return plan
 
 
@@ -76,13 +76,16 @@ def agreed_as_rewritten(run: Run, components: Components, model: nn.Module) -> R
     also = {entry.name: entry.also for entry in run.plan.entries}
     rewritten = {name for rewrite in run.plan.rewrites for name in rewrite.layers} & set(run.plan.layers)
     decisions = {
-        name: components.scheme_for(name, modules[name], also=also[name]).plan(
-            name, float_layer(components, modules, run.plan, name)
+        name: decision_as_rewritten(
+            components.scheme_for(name, modules[name], also=also[name]),
+            name,
+            float_layer(components, modules, run.plan, name),
         )
         for name in sorted(rewritten)
     }
     plan = agreed(run.plan.decide(decisions), components, lambda plan: settle(model, plan), is_rewritten=True)
     refuse_empty(plan)
+    plan = without_idle_rewrites(plan, run.plan.layers.keys() - plan.layers.keys())
     observers = {name: observer for name, observer in run.observers.items() if name in plan.layers}
     return attrs.evolve(run, plan=plan, observers=observers)
 
@@ -98,7 +101,7 @@ def agreed_without_model(plan: Plan, components: Components) -> Plan:
             f"on_refusal={components.config.on_refusal.name!r} needs the model: of a checkpoint, layers that a format "
             "refuses can be kept in float, by 'keep'"
         )
-    plan = agreed(plan, components)
+    plan = agreed(plan, components, without_half_tied)
     refuse_empty(plan)
     return plan
 
@@ -123,7 +126,7 @@ def refused(plan: Plan, components: Components) -> dict[str, str]:
     chosen, layers = components.wanted_format, plan.layers
     if chosen is None:
         return {}
-    return {name: why for name, why in chosen.refusals(layers, _kept(plan)).items() if name in layers}
+    return refusals_of(chosen, layers, _kept(plan))
 
 
 def _kept(plan: Plan) -> set[str]:

@@ -36,7 +36,7 @@ from mono_quant.observing import Statistics, observed
 from mono_quant.plugin_api import Keep, LayerPlan, Plan, ValidationContext
 from mono_quant.refining import refine
 from mono_quant.result import QuantizationResult
-from mono_quant.rewriting import float_layer, use_kernels
+from mono_quant.rewriting import decision_as_rewritten, float_layer, use_kernels
 from mono_quant.run import Run
 from mono_quant.runtimes import CompiledModel, compile_model, fastest
 from mono_quant.streaming import FolderRun, QuantizedFolder
@@ -432,9 +432,7 @@ class Quantizer:
         for name in with_progress(names, total=len(names), label="converting", show=show, unit="layer"):
             scheme = self.components.scheme_for(name, modules[name], also=also[name])
             layer = float_layer(self.components, modules, run.plan, name)
-            decision = scheme.plan(name, layer)
-            if isinstance(decision, Keep):
-                raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
+            decision = decision_as_rewritten(scheme, name, layer)
             statistics = {"input": run.observers[name]} if decision.needs_data else {}
             with untouched(f"scheme {decision.scheme!r}, which converts layer {name!r},", layer):
                 layers[name] = scheme.convert(layer, decision, statistics)

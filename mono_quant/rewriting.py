@@ -15,12 +15,13 @@ from mono_quant.core.sqnr import without_common_infinities
 from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.io.checks import run_once
 from mono_quant.modules import QuantizedModule
-from mono_quant.plugin_api import Algorithm, Batch, Plan
+from mono_quant.plugin_api import Algorithm, Batch, Keep, LayerPlan, Plan, Scheme
 from mono_quant.plugin_api.algorithm import Statistic
 
 __all__ = [
     "Watched",
     "collectors_of",
+    "decision_as_rewritten",
     "float_layer",
     "refuse_other_function",
     "refuse_read_once",
@@ -88,6 +89,18 @@ def float_layer(components: Components, modules: Mapping[str, nn.Module], plan: 
         with untouched(f"algorithm {rewrite.algorithm!r}", *(known[layer] for layer in rewrite.layers)):
             changed.update(components.algorithm(rewrite.algorithm).apply(rewrite, known))
     return changed.get(name, modules[name])
+
+
+def decision_as_rewritten(scheme: Scheme, name: str, layer: nn.Module) -> LayerPlan:
+    """A scheme's decision on a float layer after its rewrites.
+
+    Raises:
+        ConfigurationError: when it is to keep the layer, which was not so before them.
+    """
+    decision = scheme.plan(name, layer)
+    if isinstance(decision, Keep):
+        raise ConfigurationError(f"layer {name!r} cannot be quantized after its rewrites: {decision.reason}")
+    return decision
 
 
 def rewritten_layers(components: Components, modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:

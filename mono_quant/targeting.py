@@ -1,6 +1,6 @@
 """Quantizing to a target: the pipeline up to the converted layers, a search among them, and the pipeline's end."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,7 @@ from mono_quant.result import QuantizationResult
 from mono_quant.rewriting import float_layer
 from mono_quant.run import Run
 from mono_quant.targets import Metric, Search, Sensitivity, Target, Trial, Ways, chosen, labelled, rank
-from mono_quant.targets.record import FLOAT
+from mono_quant.targets.record import ASKED, FLOAT
 
 __all__ = ["Stages", "rank_layers", "reach_target"]
 
@@ -66,14 +66,13 @@ def reach_target(
     layers, run, trial, ways = _trial(stages, model, data, target.batches, statistics)
     named = labelled(target.then)
     models = _Models(stages, model, layers, run, trial, ways, named)
-    search = Search(trial, target, models.add_ways)
+    search = Search(trial, target, models.add_ways, models.storable)
     models.title = search.title
-    changed = models.storable(search.run())
+    changed = search.run()
     result = models.make(changed)
     found = search.confirm(changed, result.model)
     while not found.is_met and (dearer := search.dearer(changed)) is not None:
-        changed = models.storable(dearer)
-        result = models.make(changed)
+        changed, result = dearer, models.make(dearer)
         found = search.confirm(changed, result.model)
     if not found.is_met:
         raise TargetError(
@@ -118,17 +117,40 @@ class _Models:
             self._made[way] = self.ways.of(override)
             self.trial.add(way, {name: layer for name, (layer, _) in self._made[way].items()})
 
-    def storable(self, changed: dict[str, str]) -> dict[str, str]:
-        """The choice with more layers in float, where the format cannot hold them beside the others."""
-        components = self.stages.components
-        while reasons := refused(self._chosen(changed)[1].plan, components):
-            those = {name: reasons.keys() & {name, *self.trial.inner(name)} for name in self.trial.free}
-            more = {name: min(those[name]) for name in those if those[name] and changed.get(name) != FLOAT}
-            if not more:
-                break  # what cannot be chosen for one by one, which saving will refuse
-            self._unstorable |= {name: f"the format cannot hold it: {reasons[one]}" for name, one in more.items()}
-            changed = {**changed, **dict.fromkeys(more, FLOAT)}
-        return changed
+    def storable(self, changed: dict[str, str]) -> dict[str, str] | None:
+        """The choice, with other ways for layers that the format refuses beside the others; None where none is left.
+
+        They are all given one of the ways that they have, where the format takes that; else they are kept in float.
+        """
+        choice, alike = changed, set[str]()
+        while reasons := self._refused(choice):
+            torn = {name: min(found) for name in self.trial.free if (found := reasons.keys() & self._whole(name))}
+            if not torn or all(choice.get(name) == FLOAT for name in torn):
+                return None  # they share a weight, and cannot be chosen for one by one
+            one_way = None if alike & torn.keys() else self._of_one_way(choice, torn)
+            alike |= torn.keys()
+            if one_way is None:
+                self._unstorable |= {name: f"the format cannot hold it: {reasons[one]}" for name, one in torn.items()}
+            choice = one_way or {**choice, **dict.fromkeys(torn, FLOAT)}
+        return choice
+
+    def _of_one_way(self, choice: dict[str, str], torn: Collection[str]) -> dict[str, str] | None:
+        """The choice with one way for these layers, which the format takes: of theirs, the last in order."""
+        theirs = {choice.get(name, ASKED) for name in torn}
+        for way in reversed([way for way in (ASKED, *self.named) if way in theirs]):
+            others = {name: other for name, other in choice.items() if name not in torn}
+            one_way = others if way == ASKED else {**others, **dict.fromkeys(torn, way)}
+            has_it = all(way in self.trial.ways(name) for name in torn)
+            if has_it and not self._refused(one_way).keys() & {one for name in torn for one in self._whole(name)}:
+                return one_way
+        return None
+
+    def _refused(self, choice: Mapping[str, str]) -> dict[str, str]:
+        return refused(self._chosen(choice)[1].plan, self.stages.components)
+
+    def _whole(self, name: str) -> set[str]:
+        """A layer and those inside of it."""
+        return {name, *self.trial.inner(name)}
 
     def make(self, changed: Mapping[str, str], *, inplace: bool = False) -> QuantizationResult:
         """Put it together, validate, and give the result.

@@ -1,7 +1,7 @@
 """Which format a file is written or read by."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ from mono_quant._plugins.factory import make
 from mono_quant._plugins.manager import PluginManager
 from mono_quant._plugins.registry import Registered
 from mono_quant.component import Component, Wanted
-from mono_quant.errors import ArtifactError, MonoQuantError, PluginConflictError
-from mono_quant.plugin_api import FolderFormat, Format
+from mono_quant.errors import ArtifactError, MonoQuantError, PluginConflictError, PluginError
+from mono_quant.plugin_api import FolderFormat, Format, LayerPlan
 
-__all__ = ["format_for", "format_name"]
+__all__ = ["format_for", "format_name", "refusals_of"]
 
 
 def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = None) -> Format:
@@ -34,6 +34,23 @@ def format_for(path: str | Path, manager: PluginManager, named: Wanted | None = 
 def format_name(path: str | Path, manager: PluginManager) -> str:
     """The registry name of the format that ``path`` chooses; errors as of `format_for`."""
     return _registered_for(path, manager).spec.name  # type: ignore[no-any-return]
+
+
+def refusals_of(format: Format, layers: Mapping[str, LayerPlan], kept: Collection[str]) -> dict[str, str]:  # noqa: A002
+    """What `Format.refusals` says of these layers.
+
+    Raises:
+        PluginError: when it fails, or gives something else.
+    """
+    try:
+        found = dict(format.refusals(layers, kept))
+    except MonoQuantError:
+        raise
+    except Exception as error:  # a plugin's code
+        raise PluginError(
+            f"format {type(format).__name__}: refusals(layers, kept) raised {type(error).__name__}: {error}"
+        ) from error
+    return {name: why for name, why in found.items() if name in layers}
 
 
 def _registered_for(path: str | Path, manager: PluginManager) -> Registered[Any]:

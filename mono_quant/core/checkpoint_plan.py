@@ -8,7 +8,7 @@ from torch import Tensor
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import Keep, LayerPlan, Plan, PlanEntry, WeightSpec
 
-__all__ = ["joined", "layer_and_parameter", "plan_tensors"]
+__all__ = ["joined", "layer_and_parameter", "plan_tensors", "without_half_tied"]
 
 Decision = tuple[str, WeightSpec] | Keep
 PlanTensor = Callable[[str, Tensor], Decision]
@@ -38,6 +38,24 @@ def plan_tensors(shapes: Mapping[str, Tensor], ties: Mapping[str, str], decide: 
             entries.get((LayerPlan, layer)), layer, parameter, *decision, nbytes=nbytes
         )
     return Plan(entries=tuple(entries.values()), ties=dict(ties))
+
+
+def without_half_tied(plan: Plan) -> Plan:
+    """The same plan without layers that share a weight with one that is kept: it would be stored twice."""
+
+    def is_quantized(tensor: str) -> bool:
+        layer, parameter = layer_and_parameter(tensor)
+        return layer in plan.layers and parameter in plan.layers[layer].weights
+
+    while torn := [pair for pair in plan.ties.items() if is_quantized(pair[0]) != is_quantized(pair[1])]:
+        torn = [pair if is_quantized(pair[0]) else pair[::-1] for pair in torn]
+        plan = plan.decide(
+            {
+                layer_and_parameter(name)[0]: Keep(f"{name!r} is one tensor with {kept!r}, which stays in float")
+                for name, kept in torn
+            }
+        )
+    return plan
 
 
 def layer_and_parameter(name: str) -> tuple[str, str]:

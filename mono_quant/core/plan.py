@@ -1,7 +1,7 @@
 """Making the coverage ledger: one walk over the modules, each leaf and each parameter byte once."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import attrs
 import torch
@@ -161,14 +161,21 @@ def connected(rewrites: Iterable[Rewrite], name: str) -> list[Rewrite]:
     return [rewrite for rewrite in rewrites if reached & set(rewrite.layers)]
 
 
-def without_idle_rewrites(plan: Plan) -> Plan:
-    """The same plan without rewrites of one layer alone that is not quantized: it would be changed for nothing."""
+def without_idle_rewrites(plan: Plan, kept: Collection[str]) -> Plan:
+    """The same plan without rewrites of one layer alone that is kept after all: it would be changed for nothing.
 
-    def is_idle(rewrite: Rewrite) -> bool:
-        return len(rewrite.layers) == 1 and rewrite.layers[0] not in plan.layers and counts[rewrite.layers[0]] == 1
+    Each rewrite keeps the function by itself. One that a later rewrite of several layers may build on stays.
 
-    counts = Counter(layer for rewrite in plan.rewrites for layer in rewrite.layers)
-    return attrs.evolve(plan, rewrites=tuple(rewrite for rewrite in plan.rewrites if not is_idle(rewrite)))
+    Args:
+        plan: with rewrites.
+        kept: layers that were to be quantized when the rewrites were found.
+    """
+    needed: list[Rewrite] = []
+    for rewrite in reversed(plan.rewrites):
+        is_built_on = any(rewrite.layers[0] in later.layers for later in needed if len(later.layers) > 1)
+        if len(rewrite.layers) > 1 or rewrite.layers[0] not in kept or is_built_on:
+            needed.append(rewrite)
+    return attrs.evolve(plan, rewrites=tuple(reversed(needed)))
 
 
 def tied_layers(plan: Plan) -> set[str]:

@@ -20,6 +20,12 @@ def naming(path: str | Path) -> Iterator[None]:
         text = str(error)
         left = len(text) - _LONGEST
         shown = f"{text[:_LONGEST]}... and {left:,} more characters" if left > 0 else text
-        named = shown if str(path) in shown else f"{path}: {shown}"
+        named = shown if _names(shown, str(path)) else f"{path}: {shown}"
         error.args = ("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in named),)
         raise
+
+
+def _names(text: str, path: str) -> bool:
+    """Whether a message has the path in it; a path that could be a word of it must come first."""
+    is_like_a_word = path.isidentifier()
+    return text.startswith(path) if is_like_a_word else path in text

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from mono_quant._atomic import replacing
 from mono_quant.calibration.data import describe
@@ -86,10 +87,21 @@ def _program(model: nn.Module, example: Batch) -> ExportedProgram:
             f"{in_a_line(error)}. Save it as .safetensors, which needs no export, or change its forward: no step may "
             "depend on the values of tensors"
         ) from error
-    for tensors in (program.state_dict, program.constants):
-        tensors.update(_alone({name: one for name, one in tensors.items() if isinstance(one, Tensor)}))
+    if not _looks_into_memory(program):
+        for tensors in (program.state_dict, program.constants):
+            tensors.update(_alone({name: one for name, one in tensors.items() if isinstance(one, Tensor)}))
     tidy(program)
     return program
+
+
+def _looks_into_memory(program: ExportedProgram) -> bool:
+    """Whether it writes into tensors, which others may be views of, or reads more of a memory than its tensor."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            schema = getattr(node.target, "_schema", None)
+            if schema is not None and (schema.is_mutable or "as_strided" in schema.name):
+                return True
+    return bool(program.graph_signature.buffers_to_mutate)
 
 
 def _alone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """What is in a folder as Hugging Face lays it out: weights to quantize, files to copy, other weights to leave out."""
 
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 
-from mono_quant._json import json_values
 from mono_quant.errors import ArtifactError, ConfigurationError
 from mono_quant.io.checkpoint import find_checkpoint
 from mono_quant.io.checkpoint.index import INDEX_SUFFIX, read_index
@@ -127,12 +127,14 @@ def _config(path: Path) -> dict[str, JSON] | None:
     if not path.exists():
         return None
     try:
-        config = json_values(path.read_bytes())
+        config = json.loads(path.read_bytes())  # which takes Infinity and NaN, as some models have them
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise ArtifactError(f"{path} is no JSON object")
-    if key := next((key for key in _QUANTIZED if config.get(key)), ""):
+    text = config.get("text_config")
+    both = [config, text if isinstance(text, dict) else {}]
+    if key := next((key for key in _QUANTIZED for one in both if one.get(key)), ""):
         raise ConfigurationError(
             f"{path} has a {key!r}: the model is quantized already; quantize the float weights in one run"
         )

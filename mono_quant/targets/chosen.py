@@ -41,9 +41,11 @@ def chosen(
                 now[one], decisions[one] = way[one]
             else:
                 decisions[one] = Keep(why_kept(name))
-    plan = without_idle_rewrites(run.plan.decide(decisions))
+    plan = run.plan.decide(decisions)
+    kept = set(decisions) - set(plan.layers)
+    plan = without_idle_rewrites(plan, kept)
     rewritten = {name for rewrite in plan.rewrites for name in rewrite.layers}
-    for name in set(decisions) - set(plan.layers):
+    for name in kept:
         if name in rewritten:
             now[name] = ways.floats[name]
         else:

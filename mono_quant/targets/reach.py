@@ -30,12 +30,20 @@ class Search:
         trial: of the model.
         target: what is asked for.
         further: adds further ways to the trial; called once, when what was asked for does not suffice.
+        storable: gives the nearest choice that can be saved, or None for none.
     """
 
-    def __init__(self, trial: Trial, target: Target, further: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        target: Target,
+        further: Callable[[], None],
+        storable: Callable[[dict[str, str]], dict[str, str] | None] = lambda changed: changed,
+    ) -> None:
         self._trial = trial
         self._target = target
         self._further = further
+        self._storable = storable
         self._figure = _figure_of(trial, target)
         self._seen: list[Evaluation] = []
 
@@ -50,6 +58,7 @@ class Search:
             return {}
         self._further()
         changed = self._within_size() if isinstance(self._target, MaxSize) else self._exact_enough()
+        changed = None if changed is None else self._storable(changed)
         return self._nearest() if changed is None else changed
 
     def confirm(self, changed: dict[str, str], model: nn.Module) -> Found:
@@ -76,8 +85,11 @@ class Search:
         return better[-1].changed if better else None
 
     def _is_met(self, changed: dict[str, str]) -> bool:
-        value = self._figure.of(self._trial.choose(self._trial.with_all(changed)))
-        self._seen.append(Evaluation(changed=changed, value=value, is_met=self._figure.suffices(value)))
+        choice = self._storable(changed)
+        if choice is None:
+            return False
+        value = self._figure.of(self._trial.choose(self._trial.with_all(choice)))
+        self._seen.append(Evaluation(changed=choice, value=value, is_met=self._figure.suffices(value)))
         return self._seen[-1].is_met
 
     def _nearest(self) -> dict[str, str]:
@@ -126,7 +138,10 @@ class Search:
         return changed if self._is_met(changed) else None
 
     def _fits(self, changed: dict[str, str]) -> bool:
-        return self._figure.suffices(total_bytes(self._trial.choose(self._trial.with_all(changed))))
+        choice = self._storable(changed)
+        if choice is None:
+            return False
+        return self._figure.suffices(total_bytes(self._trial.choose(self._trial.with_all(choice))))
 
     def _noise(self, name: str, way: str) -> float:
         """What the output loses when this layer alone is quantized; a huge number where it is not finite."""

@@ -160,7 +160,7 @@ class FolderFormatSuite(ABC):
         for scheme in ("int8-static", "int8-weight-only"):
             quantizer = Quantizer(scheme, validators=(), algorithms=(), exclude=["conv"], show_progress=False)
             result = quantizer.quantize(model, data)
-            refused = self.make().refusals(result.plan.layers)
+            refused = self.make().refusals(result.plan.layers, result.plan.kept)
             assert not refused, f"Linear layers of {scheme} are refused: {refused}"
             result.save(tmp_path / "built-in.safetensors")
             result.save(path, format=self.name)
@@ -174,7 +174,7 @@ class FolderFormatSuite(ABC):
     def test_encode_gives_what_layout_announces(self) -> None:
         made = self.make()
         plans = self.plans()
-        refused = made.refusals(plans)
+        refused = made.refusals(plans, ())
         assert set(refused) < set(plans), "every plan is refused"
         for name, plan in plans.items():
             if name in refused:
@@ -188,13 +188,13 @@ class FolderFormatSuite(ABC):
 
     def test_refusals_name_layers_that_were_asked_about_and_say_why(self) -> None:
         plans = self.plans() | {"conv": _plan_of("conv", _spec((4, 3, 3, 3)), "Conv2d")}
-        refused = self.make().refusals(plans)
+        refused = self.make().refusals(plans, ())
         assert set(refused) <= set(plans)
         assert all(refused.values()), "a refusal without a reason"
 
     def test_a_config_is_made_of_json_values(self) -> None:
         made = self.make()
-        plans = {name: plan for name, plan in self.plans().items() if name not in made.refusals(self.plans())}
+        plans = {name: plan for name, plan in self.plans().items() if name not in made.refusals(self.plans(), ())}
         said = made.config(plans, {"head.weight": (4, 4), "norm.weight": (4,)})
         assert json.loads(json.dumps(said)) == said, "config() gives what JSON cannot hold"
 

@@ -177,7 +177,8 @@ class ProgramFormatSuite(ABC):
         for name, one in self._made(tmp_path_factory):
             assert self.make().can_store(to_artifact(one.model.quantized)) == [], name
         for name, (model, scheme, _) in self.models().items():
-            assert not self.make().refusals(Quantizer(scheme).plan(model).layers), name
+            plan = Quantizer(scheme).plan(model)
+            assert not self.make().refusals(plan.layers, plan.kept), name
 
     def test_a_quantizer_writes_and_loads_it(self, tmp_path: Path) -> None:
         suite = self

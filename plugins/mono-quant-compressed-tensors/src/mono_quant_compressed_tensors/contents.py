@@ -58,6 +58,17 @@ class Contents:
         found = {name: self._tensor(name) for name in names if name not in ours}
         return {name: tuple(tensor.shape) for name, tensor in found.items() if tensor.is_floating_point()}
 
+    def factors(self) -> list[str]:
+        """Float layers that an algorithm has given a factor of their input, which other readers do not know."""
+        rewrites = read_manifest(self.manifest).rewrites if self.manifest and self.layers else ()
+        alone = {name for rewrite in rewrites if len(rewrite.layers) == 1 for name in rewrite.layers} - set(self.layers)
+        return [
+            f"layer {name or '(model)'!r}: an algorithm multiplies its input by a factor, which readers do not know: "
+            "quantize the model again, and give that algorithm the option insert=False"
+            for name in sorted(alone)
+            if joined(name, "input_factor") in self.tensors
+        ]
+
     def clashes(self) -> list[str]:
         """Tensors that have the name of one that is made of a weight, and layers without their tensors."""
         wanted = [name for plan in self.layers.values() for name in _stored_names(plan)]

@@ -163,7 +163,10 @@ class _Layer:
     def _inputs(self) -> Iterator[tuple[str, Tensor]]:
         scale = self._read("input_scale").float()
         symmetric = self._scheme.inputs is not None and self._scheme.inputs.symmetric
-        zero_point = torch.zeros(1, dtype=torch.int32) if symmetric else self._read("input_zero_point").to(torch.int32)
+        zero_point = torch.zeros(1, dtype=torch.int32) if symmetric else self._read("input_zero_point")
+        if zero_point.is_floating_point() and not torch.equal(zero_point, zero_point.round()):
+            raise ArtifactError("its input_zero_point is no whole number")
+        zero_point = zero_point.to(torch.int32)
         if scale.numel() != 1 or zero_point.numel() != 1:
             raise ArtifactError("its input has several scales, and mono_quant has one for the whole of it")
         yield f"{self._prefix}input_scale", scale.reshape(())

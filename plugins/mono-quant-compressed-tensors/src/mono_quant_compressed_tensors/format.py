@@ -87,7 +87,7 @@ class CompressedTensorsFormat(FolderFormat):
         floats = {name.rpartition(".")[0] for name in contents.kept}
         found = refused(contents.layers, self.readers, floats)
         layers = [f"layer {name or '(model)'!r}: {why}" for name, why in found.items()]
-        return [*unsafe, *layers, *(contents.clashes() if not layers else ())]
+        return [*unsafe, *layers, *contents.factors(), *(contents.clashes() if not layers else ())]
 
     def save(self, artifact: Artifact, path: Path) -> None:
         """Write the folder, which may exist: its ``config.json`` keeps what it says of the model.

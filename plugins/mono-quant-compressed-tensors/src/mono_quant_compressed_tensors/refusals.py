@@ -36,6 +36,7 @@ def refused(
     scaled = {name: plan for name, plan in layers.items() if format_of(plan) != "dense"}
     found = {name: why for name, plan in scaled.items() if (why := next(_reasons(name, plan, readers), ""))}
     stored = {name: plan for name, plan in scaled.items() if name not in found}
+    floats = {*floats, *(layers.keys() - scaled.keys())}  # readers take float16 for float
     found |= torn_sets({name: scheme_of(plan) for name, plan in stored.items()}, floats)
     return found | (_mixed_zero_points(stored) if "transformers" in readers else {})
 

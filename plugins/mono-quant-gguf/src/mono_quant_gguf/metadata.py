@@ -1,5 +1,6 @@
 """Keys that users add to a file, each with a type of GGUF."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ __all__ = ["ARCHITECTURE", "add_metadata", "checked"]
 ARCHITECTURE = "general.architecture"
 _OURS = ("mono_quant.", "general.alignment", "general.quantization_version")
 _UINT32, _INT32 = 2**32, 2**31
+_LARGEST_FLOAT = float(2**128 - 2**104)
 
 
 def checked(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -25,17 +27,23 @@ def checked(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         if not isinstance(key, str) or not _is_text(key) or key.startswith(_OURS):
             raise ConfigurationError(f"metadata has the key {key!r}: keys are texts, but for those written anyway")
         values = value if isinstance(value, list) else [value]
-        if not values or len({type(one) for one in values}) > 1 or not all(map(_has_place, values)):
-            raise ConfigurationError(f"metadata {key!r} is {value!r}: give text, a number, a boolean, or a list")
+        bits = 32 if isinstance(value, list) else 64
+        if not values or len({type(one) for one in values}) > 1 or not all(_has_place(one, bits) for one in values):
+            raise ConfigurationError(
+                f"metadata {key!r} is {value!r}: give text, a boolean, a whole number of 64 bits, any other that is in "
+                "the range of float32, or a list, whose whole numbers have 32 bits"
+            )
     if not isinstance((metadata or {}).get(ARCHITECTURE, ""), str):
         raise ConfigurationError(f"metadata {ARCHITECTURE!r} must be text")
     return dict(metadata or {})
 
 
-def _has_place(value: object) -> bool:
+def _has_place(value: object, bits: int) -> bool:
     if isinstance(value, str):
         return _is_text(value)
-    return isinstance(value, bool | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+    if isinstance(value, float):
+        return not math.isfinite(value) or abs(value) <= _LARGEST_FLOAT
+    return isinstance(value, int) and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
 
 
 def _is_text(value: str) -> bool:
