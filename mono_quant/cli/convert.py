@@ -49,6 +49,6 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _bytes(path: Path) -> int:
-    """Of a file, or of all files in a folder."""
-    files = path.iterdir() if path.is_dir() else [path]
+    """Of a file, or of all weights in a folder, which may hold more than was written."""
+    files = path.glob("*.safetensors") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,5 +1,6 @@
 """The ``.pt2`` format: a program of ``torch.export`` that needs neither the model's class nor mono_quant."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -42,7 +43,8 @@ class TorchExportFormat(ProgramFormat):
         program = _program(model, example)
         with replacing(path) as temporary:
             # An open file, because of a path torch writes the random name into the file.
-            with temporary.open("wb") as file:
+            with temporary.open("wb") as file, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # it is on the CPU
                 try:
                     torch.export.save(program, file, extra_files=extra)
                 except OSError:

@@ -251,6 +251,11 @@ def test_a_kernel_of_optimum_quanto_becomes_ours(dtype: torch.dtype, tmp_path: P
             "'fc.weight' cannot be read: its codes are torch.int16",
         ),
         ({"weights": "qint8", "activations": "none"}, of_quanto(codes_of(8), scales_of(2)), "it has 12 scales"),
+        (
+            {"weights": "qint8", "activations": "none"},
+            of_quanto(codes_of(8)[:, :OUT].contiguous(), scales_of(1).T.contiguous()),
+            "its scales [1, 6] are not one for each row of the weight [6, 6]",
+        ),
     ],
 )
 def test_layers_of_optimum_quanto_that_are_none_of_ours_are_named(

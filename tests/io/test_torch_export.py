@@ -256,6 +256,44 @@ def test_a_table_that_claims_what_is_not_there_is_refused(
         TorchExportFormat().load(path)
 
 
+class CountsBesideAView(nn.Module):
+    """Writes into a buffer of which another is a view, and reads that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(8, 8)
+        self.register_buffer("all", torch.zeros(4, 8))
+        self.register_buffer("row", self.all[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.all.add_(1.0)
+        return self.fc(x) + self.row
+
+
+class Strided(nn.Module):
+    """Reads more of a memory than its tensor shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(8, 8)
+        self.register_buffer("part", torch.randn(4, 8)[1:2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) + self.part.as_strided((8,), (1,), 16)
+
+
+@pytest.mark.parametrize("net", [CountsBesideAView, Strided])
+def test_buffers_that_share_memory_go_on_sharing_it(net: type[nn.Module], tmp_path: Path):
+    model, x = net().eval(), torch.randn(4, 8)
+    result = Quantizer("int8-weight-only", validators=(), kernel="reference").quantize(model)
+    result.save(tmp_path / "model.pt2", example=x)
+    program = Quantizer().load(tmp_path / "model.pt2")
+    for _ in range(3):
+        torch.testing.assert_close(program(x), result.model(x))
+
+
 def test_a_float_tensor_may_lie_in_any_order(tmp_path: Path):
     model = nn.Sequential(nn.Linear(8, 8), nn.Conv1d(8, 8, 1)).eval()
     model[1].weight = nn.Parameter(torch.randn(1, 8, 8).permute(1, 2, 0))

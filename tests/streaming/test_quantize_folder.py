@@ -1,6 +1,7 @@
 """A folder is quantized as its checkpoint is, whatever the workers, the files and the interruptions."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -93,6 +94,15 @@ def test_two_workers_write_the_bytes_of_one(tmp_path: Path):
             tmp_path / "in", tmp_path / f"out{workers}", workers=workers
         )
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
+
+
+def test_a_config_with_numbers_that_json_has_not_is_kept(tmp_path: Path):
+    source = write_folder(tmp_path / "in", llama())
+    (source / "config.json").write_text('{"limits": [0.0, Infinity], "hidden_size": 64}')
+    Quantizer(INT4, show_progress=False).quantize_folder(source, tmp_path / "out", workers=1)
+    assert json.loads((tmp_path / "out" / "config.json").read_bytes()) == {
+        "limits": [0.0, math.inf], "hidden_size": 64,
+    }  # fmt: skip
 
 
 def test_other_files_are_copied_and_other_weights_are_named(tmp_path: Path):
@@ -389,6 +399,10 @@ def _a_pipe(source: Path) -> None:
     os.mkfifo(source / "pipe")
 
 
+def _quantized_text(source: Path) -> None:
+    (source / "config.json").write_text('{"text_config": {"quantization_config": {"quant_method": "fp8"}}}')
+
+
 def _quantized(source: Path) -> None:
     (source / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
 
@@ -402,6 +416,7 @@ def _quantized(source: Path) -> None:
         (_only_pickle, r"only pytorch_model.bin: save the weights as safetensors"),
         (_a_pipe, r"pipe is neither a file nor a folder"),
         (_quantized, r"the model is quantized already"),
+        (_quantized_text, r"the model is quantized already"),
     ],
 )
 def test_what_is_wrong_with_the_input_is_said_before_any_work(

@@ -102,7 +102,7 @@ def _weight(layer: str, said: Any, tensors: Mapping[str, Tensor]) -> ForeignWeig
         raise ArtifactError(f"the file has not its {name}._data and {name}._scale: freeze(model) comes before saving")
     per_channel = codes[0].numel() if len(codes) else 0
     is_one = scale.numel() == 1 and len(codes) != 1
-    if not is_one and scale.shape[:1] != codes.shape[:1]:
+    if scale.numel() > 1 and len(scale) != len(codes):
         raise ArtifactError(
             f"its scales {list(scale.shape)} are not one for each row of the weight {list(codes.shape)}: quantize anew "
             "with axis=0"

@@ -5,11 +5,16 @@ import json
 import pytest
 import torch
 from models import SCHEMES, layers_of, llama, output, quantized
-from mono_quant import Quantizer, load_model, save_model
+from mono_quant import Quantizer, convert, load_model, save_model
 from mono_quant.errors import ArtifactError
+from mono_quant.io.safetensors_format import SafetensorsFormat
+from mono_quant.plugin_api import Artifact
+from mono_quant.saved import read_artifact
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from mono_quant_compressed_tensors import CompressedTensorsFormat
 
 FORMAT = "compressed-tensors"
 
@@ -148,6 +153,50 @@ def test_one_of_three_joined_layers_is_refused_when_the_others_are_seen_to_be_fl
     quantizer = Quantizer("int8-weight-only", include=["q_proj"], validators=(), show_progress=False)
     with pytest.raises(ArtifactError, match=r"layer 'q_proj': readers join q_proj, k_proj, v_proj"):
         quantizer.quantize(Lone().eval()).save(tmp_path / "model", format=FORMAT)
+
+
+class Scaled(nn.Module):
+    """A layer whose input has an outlier that no norm can take a factor of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.head = nn.Linear(16, 16), nn.Linear(16, 4)
+        self.register_buffer("sizes", torch.tensor([300.0, *[1.0] * 15]))
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.one(torch.tanh(x) * self.sizes)))
+
+
+def test_a_factor_of_a_float_layer_is_refused_and_not_made_where_the_format_is_known(tmp_path):
+    data = [torch.randn(64, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    options = {"algorithms": ["smoothquant"], "show_progress": False, "on_failure": "ignore"}
+    artifact = read_artifact_with_a_float_factor(data, options, tmp_path / "ours.safetensors")
+    (reason,) = CompressedTensorsFormat().can_store(artifact)
+    assert reason.startswith("layer 'one': an algorithm multiplies its input by a factor")
+    with pytest.raises(ArtifactError, match=r"layer 'one'.*insert=False"):
+        convert(tmp_path / "ours.safetensors", tmp_path / "theirs", FORMAT)
+    assert not (tmp_path / "theirs").exists()
+    result = Quantizer(format=FORMAT, on_refusal="keep", **options).quantize(Scaled().eval(), data)
+    result.save(tmp_path / "theirs")
+    assert torch.equal(load_file(tmp_path / "theirs" / "model.safetensors")["one.weight"], Scaled().one.weight)
+
+
+def read_artifact_with_a_float_factor(data, options, path):
+    """What a file holds in whose model a layer was smoothed and is float, as earlier versions wrote it."""
+    result = Quantizer(**options).quantize(Scaled().eval(), data)
+    assert result.model.one.input_factor is not None
+    result.save(path)
+    saved = read_artifact(path)
+    layers = {name: plan for name, plan in saved.manifest["layers"].items() if name != "one"}
+    names = {name: tensor for name, tensor in saved.tensors.items() if not name.startswith("one.weight_")}
+    floats = {"one.weight": torch.ones(16, 16), "one.input_factor": saved.tensors["one.input_factor"]}
+    tensors = {
+        name: x for name, x in (names | floats).items() if name not in ("one.input_scale", "one.input_zero_point")
+    }
+    artifact = Artifact(tensors, {**saved.manifest, "layers": layers})
+    SafetensorsFormat().save(artifact, path)
+    return artifact
 
 
 class Clash(nn.Module):

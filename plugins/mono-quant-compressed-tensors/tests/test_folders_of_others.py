@@ -12,7 +12,7 @@ from compressed_tensors.quantization import (
     apply_quantization_config,
 )
 from compressed_tensors.quantization.utils import calculate_qparams
-from models import layers_of, llama, output
+from models import layers_of, llama, output, quantized
 from mono_quant import Quantizer, load_model, save_model
 from mono_quant.errors import ArtifactError
 from safetensors.torch import load_file, save_file
@@ -212,6 +212,15 @@ def test_what_mono_quant_has_not_is_refused_by_name(folder, changes, words):
         Quantizer().load(path, llama())
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_zero_point_of_an_input_that_is_no_whole_number_is_refused(tmp_path):
+    quantized(llama(), scheme="int8-static").save(tmp_path, format="compressed-tensors")
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = f"{LAYER}.input_zero_point"
+    save_file(tensors | {name: tensors[name].float() + 0.5}, tmp_path / "model.safetensors")  # and no manifest of ours
+    with pytest.raises(ArtifactError, match=rf"{LAYER}.*its input_zero_point is no whole number"):
+        Quantizer().load(tmp_path, llama())
 
 
 def test_exact_names_come_before_patterns_and_these_before_classes(folder):

@@ -205,7 +205,7 @@ def test_keys_of_users_stand_in_the_file(tmp_path):
     [
         {"mono_quant.manifest": "x"}, {"": "x"}, {1: "x"}, {"a": None}, {"a": []}, {"a": ""}, {"a": {"b": 1}},
         {"a": [1, "x"]}, {"general.architecture": 1}, {"general.alignment": 64}, ["a"], {"a": 2**70},
-        {"a": "\ud800"},
+        {"a": "\ud800"}, {"a": [2**31]}, {"a": 1e39}, {"a": [1e39]},
     ],
 )  # fmt: skip
 def test_keys_that_have_no_place_are_refused(metadata):
