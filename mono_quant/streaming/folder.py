@@ -66,7 +66,7 @@ class FolderRun:
             planned = plan_checkpoint(checkpoint, self.components)
             places = _places(inputs, checkpoint)
         shards = lay_out_shards(
-            out_dir / f"{inputs.weights.name.removesuffix(INDEX_SUFFIX).removesuffix(_SUFFIX)}{_SUFFIX}",
+            out_dir / f"{inputs.stem}.safetensors",
             places,
             planned,
             file_format=self.file_format,

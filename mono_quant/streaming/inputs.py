@@ -41,6 +41,11 @@ class InputFolder:
     left_out: tuple[str, ...]
     config: dict[str, JSON] | None
 
+    @property
+    def stem(self) -> str:
+        """What the names of files with weights begin with."""
+        return self.weights.name.removesuffix(INDEX_SUFFIX).removesuffix(".safetensors")
+
     def fingerprint(self) -> dict[str, list[int]]:
         """Size and time of the last change of each file that is read.
 

@@ -33,8 +33,7 @@ def publish(inputs: InputFolder, shards: Sequence[Shard], config: Mapping[str, J
             with replacing(out_dir / name) as temporary:
                 shutil.copyfile(inputs.path / name, temporary)
         if len(shards) > 1:
-            stem = inputs.weights.name.removesuffix(INDEX_SUFFIX).removesuffix(".safetensors")
-            write_index(_index(shards), out_dir / f"{stem}{INDEX_SUFFIX}")
+            write_index(_index(shards), out_dir / f"{inputs.stem}{INDEX_SUFFIX}")
         for shard in shards:
             if shard.part.exists():
                 shard.part.replace(shard.path)
