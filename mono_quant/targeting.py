@@ -109,7 +109,8 @@ class _Models:
     named: Mapping[str, Override]
     title: str = ""
     _made: dict[str, dict[str, tuple[nn.Module, LayerPlan]]] = attrs.field(factory=dict, init=False)
-    _unstorable: dict[str, str] = attrs.field(factory=dict, init=False)
+    _unstorable: dict[frozenset[tuple[str, str]], dict[str, str]] = attrs.field(factory=dict, init=False)
+    """For each choice the reasons why layers in it are float that the target does not need so."""
 
     def add_ways(self) -> None:
         """Make all layers of all further ways, for the trial to choose from."""
@@ -122,7 +123,7 @@ class _Models:
 
         They are all given one of the ways that they have, where the format takes that; else they are kept in float.
         """
-        choice, alike = changed, set[str]()
+        choice, alike, why = changed, set[str](), dict[str, str]()
         while reasons := self._refused(choice):
             torn = {name: min(found) for name in self.trial.free if (found := reasons.keys() & self._whole(name))}
             if not torn or all(choice.get(name) == FLOAT for name in torn):
@@ -130,8 +131,9 @@ class _Models:
             one_way = None if alike & torn.keys() else self._of_one_way(choice, torn)
             alike |= torn.keys()
             if one_way is None:
-                self._unstorable |= {name: f"the format cannot hold it: {reasons[one]}" for name, one in torn.items()}
-            choice = one_way or {**choice, **dict.fromkeys(torn, FLOAT)}
+                why |= {name: f"the format cannot hold it: {reasons[one]}" for name, one in torn.items()}
+            choice = {**choice, **dict.fromkeys(torn, FLOAT)} if one_way is None else one_way
+        self._unstorable[frozenset(choice.items())] = why
         return choice
 
     def _of_one_way(self, choice: dict[str, str], torn: Collection[str]) -> dict[str, str] | None:
@@ -168,11 +170,11 @@ class _Models:
 
     def _chosen(self, changed: Mapping[str, str]) -> tuple[dict[str, nn.Module], Run]:
         by_layer = {name: self._made.get(way, {}) for name, way in changed.items()}
+        reasons = self._unstorable.get(frozenset(changed.items()), {})
         needed = f"the target needs it: {self.title}"
         return chosen(
-            self.layers, self.run, by_layer, self.trial, self.ways,
-            why_kept=lambda name: self._unstorable.get(name, needed),
-        )  # fmt: skip
+            self.layers, self.run, by_layer, self.trial, self.ways, why_kept=lambda name: reasons.get(name, needed)
+        )
 
 
 def rank_layers(

@@ -10,6 +10,7 @@ from picky import ROWS, Picky, Scaled, quantizer
 from torch import nn
 
 from mono_quant import MaxSize, MinSQNR, QuantizationResult, Quantizer
+from mono_quant.errors import TargetError
 from mono_quant.plugin_api import Algorithm, AlgorithmSpec, DataFlow, LayerPlan, Plan, Rewrite, hookimpl
 
 
@@ -86,6 +87,24 @@ def test_layers_that_must_be_alike_are_given_one_way(monkeypatch: pytest.MonkeyP
     assert result.found.is_met
     assert {result.plan.layers[name].scheme for name in ("one", "other")} == {"int4-weight-only"}
     assert set(result.plan.kept) == {"head"}
+
+
+def test_what_was_asked_for_is_a_way_too(monkeypatch: pytest.MonkeyPatch):
+    """Where the format takes no other one for the pair, the layer that needs less goes back to it."""
+
+    def only_int8(_: Picky, layers: Mapping[str, LayerPlan], _kept: Collection[str]) -> dict[str, str]:
+        pair = [layers[name].scheme for name in ("one", "other") if name in layers]
+        return {name: "the pair is int8" for name in ("one", "other") if "int4-weight-only" in pair}
+
+    monkeypatch.setattr(Picky, "refusals", lambda *_: {})
+    int4 = [{"name": "int4-weight-only", "group_size": 8}]
+    asked = {"scheme": "int8-weight-only", "exclude": ["head"]}
+    untargeted = quantizer(**asked).quantize(Scaled(), ROWS)
+    most = sum(x.nbytes for x in untargeted.model.state_dict().values())
+    monkeypatch.setattr(Picky, "refusals", only_int8)
+    with pytest.raises(TargetError) as raised:
+        quantizer(target=MaxSize(most - 1, then=int4), **asked).quantize(Scaled(), ROWS)
+    assert set(raised.value.best.plan.layers) == {"one", "other"}  # nothing went to float
 
 
 def test_layers_that_are_refused_beside_each_other_go_to_float(monkeypatch: pytest.MonkeyPatch):
