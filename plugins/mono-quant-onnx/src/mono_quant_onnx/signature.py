@@ -1,7 +1,7 @@
 """How a model is called: from its arguments to tensors, and from tensors to what it gives."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -51,6 +51,14 @@ class Signature:
     out_spec: pytree.TreeSpec
     inputs: tuple[_Argument, ...]
     outputs: tuple[tuple[()] | tuple[_Constant], ...]
+    _plain_arguments: int | None = attrs.field(init=False, eq=False)
+    """How many positional arguments there are, where there are no others and each is one tensor or constant."""
+
+    @_plain_arguments.default
+    def _count_plain(self) -> int | None:
+        count = len(self.inputs)
+        is_plain = self.in_spec == pytree.tree_structure(((0,) * count, {}))
+        return count if is_plain else None
 
     @classmethod
     def of(cls, program: ExportedProgram) -> Self:
@@ -103,33 +111,28 @@ class Signature:
         Raises:
             CompilationError: naming what is not as it was in the example.
         """
+        if not kwargs and len(args) == self._plain_arguments:  # half of the time of a call is saved
+            return self._tensors(args)
         leaves, spec = pytree.tree_flatten((args, self._in_order(kwargs)))
         if spec != self.in_spec:
             raise CompilationError(
                 f"compiled for a call with {_as_text(self.in_spec)}, called with {_as_text(spec)}: call it as the "
                 "example did, with the same keywords, or compile it with an example of this call"
             )
-        return [*self._tensors(leaves)]
+        return self._tensors(leaves)
 
     def value(self, outputs: Sequence[Tensor]) -> Any:  # noqa: ANN401 - whatever the model gives
         """What the model gives, of the graph's outputs."""
+        if self.outputs == ((),) and self.out_spec.is_leaf():
+            return outputs[0]
         tensors = iter(outputs)
         values = [constant[0] if constant else next(tensors) for constant in self.outputs]
         return pytree.tree_unflatten(values, self.out_spec)
 
-    def _tensors(self, leaves: Sequence[object]) -> Iterator[Tensor]:
+    def _tensors(self, leaves: Sequence[Any]) -> list[Tensor]:
         for arg, given in zip(self.inputs, leaves, strict=True):
-            if arg.dtype is None:
-                if given is not arg.value and given != arg.value:
-                    raise CompilationError(
-                        f"{arg.name!r} is {arg.value!r} in the compiled model, got {given!r}: what is no tensor is "
-                        "part of the graph; compile the model with an example of this call"
-                    )
-            elif not isinstance(given, Tensor):
-                raise CompilationError(f"input {arg.name!r} must be a tensor, got {type(given).__name__}")
-            else:
-                _refuse_another(arg, given)
-                yield given.detach().contiguous()
+            _refuse_another(arg, given)
+        return [x.detach().contiguous() for x in leaves if isinstance(x, Tensor)]
 
     def _in_order(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords in the order of the example, where they are the same."""
@@ -153,11 +156,22 @@ def _dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _refuse_another(expected: _Argument, given: Tensor) -> None:
-    fits = given.ndim == len(expected.sizes) and all(
-        wanted in {None, size} for size, wanted in zip(given.shape, expected.sizes, strict=True)
+def _refuse_another(expected: _Argument, given: Any) -> None:  # noqa: ANN401 - whatever the model is called with
+    """Refuse what is not as it was in the example; a tensor of the same shape at first sight, since calls are many."""
+    if expected.dtype is None:
+        if given is not expected.value and given != expected.value:
+            raise CompilationError(
+                f"{expected.name!r} is {expected.value!r} in the compiled model, got {given!r}: what is no tensor is "
+                "part of the graph; compile the model with an example of this call"
+            )
+        return
+    if not isinstance(given, Tensor):
+        raise CompilationError(f"input {expected.name!r} must be a tensor, got {type(given).__name__}")
+    fits = given.shape == expected.sizes or (
+        given.ndim == len(expected.sizes)
+        and all(wanted in {None, size} for size, wanted in zip(given.shape, expected.sizes, strict=True))
     )
-    if given.dtype != expected.dtype or not fits or given.device.type != "cpu":
+    if given.dtype != expected.dtype or not fits or not given.is_cpu:
         shape = ", ".join("any" if size is None else str(size) for size in expected.sizes)
         raise CompilationError(
             f"input {expected.name!r} was compiled as {expected.dtype} of shape ({shape}) on the CPU, "

@@ -10,12 +10,12 @@ _CONVS = ("resnet18", "mobilenet_v2")
 _TRANSFORMERS = ("minilm", "llama")
 _EVERY = (*_CONVS, *_TRANSFORMERS, "mlp")
 _OURS = {
-    "int8-static": (*_CONVS, "minilm", "mlp"),
+    "int8-static": _EVERY,
     "int8-dynamic": (*_TRANSFORMERS, "mlp"),
     "int8-weight-only": ("llama",),
     "int4-weight-only": ("llama",),
 }
-_SMOOTHED = "minilm"
+_SMOOTHED = {"int8-static": _TRANSFORMERS, "int8-dynamic": ("minilm",)}
 _ONNX_LIMIT = "its kernels ask the CPU, and no environment variable or option limits them to AVX2"
 
 
@@ -33,10 +33,12 @@ def _by_runtime(scheme: str, runtime: str) -> tuple[Peer, ...]:
 
 
 def _told(scheme: str) -> tuple[tuple[tuple[str, ...], dict[str, Any]], ...]:
-    """Workloads and options; the sentence encoder, which has outliers, is smoothed and corrected, as by NNCF."""
-    plain = tuple(name for name in _OURS[scheme] if name != _SMOOTHED)
-    smoothed = {"scheme": scheme, "algorithms": ("bn-fold", "smoothquant", "bias-correction")}
-    return ((plain, {"scheme": scheme}), *([((_SMOOTHED,), smoothed)] if _SMOOTHED in _OURS[scheme] else []))
+    """Workloads and options; transformers, which have outliers, are smoothed and corrected, as by NNCF."""
+    smoothed = _SMOOTHED.get(scheme, ())
+    plain = tuple(name for name in _OURS[scheme] if name not in smoothed)
+    algorithms = ("bn-fold", "smoothquant", "bias-correction")
+    both = ((plain, {"scheme": scheme}), (smoothed, {"scheme": scheme, "algorithms": algorithms}))
+    return tuple((names, told) for names, told in both if names)
 
 
 def _onnxruntime(kind: str) -> Peer:
