@@ -74,6 +74,40 @@ def test_a_number_that_is_part_of_the_graph_is_refused_when_it_changes(runtime):
         compiled(*batch.args, times=3)
 
 
+class Plain(nn.Module):
+    """Positional arguments alone: a tensor, a number, and a tensor that may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor, times: int, shift: Tensor | None) -> Tensor:
+        y = self.linear(x) * times
+        return y if shift is None else y + shift
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (([0.0] * 6, 2, None), "input 'x' must be a tensor, got list"),
+        ((torch.randn(5, 6), 3, None), "'times' is 2 in the compiled model, got 3"),
+        ((torch.randn(5, 6), torch.tensor([2, 2]), None), "'times' is 2 in the compiled model, got tensor"),
+        ((torch.randn(5, 6), 2, torch.randn(4)), "'shift' is None in the compiled model, got tensor"),
+        ((torch.randn(5, 6).double(), 2, None), "input 'x' was compiled as torch.float32"),
+        ((torch.randn(5, 6), 2), "compiled for a call with 3 positional arguments"),
+    ],
+)
+def test_plain_arguments_are_looked_at_one_by_one(runtime, args, words):
+    batch = Batch((torch.randn(5, 6), 2, None))
+    model = Quantizer(validators=()).quantize(Plain().eval(), [batch]).model
+    compiled = runtime.compile(model, batch)
+    for rows in (5, 3):
+        x = torch.randn(rows, 6)
+        torch.testing.assert_close(compiled(x, 2, None), model(x, 2, None), rtol=1e-3, atol=1e-2)
+    with pytest.raises(CompilationError, match=words):
+        compiled(*args)
+
+
 def test_it_is_called_with_what_is_not_contiguous_and_has_gradients(runtime):
     model = Quantizer(validators=()).quantize(nn.Sequential(nn.Linear(6, 4)).eval(), [torch.randn(5, 6)]).model
     compiled = runtime.compile(model, Batch((torch.randn(5, 6),)))

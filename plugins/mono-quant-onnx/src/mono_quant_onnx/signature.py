@@ -159,7 +159,7 @@ def _dtype(name: str) -> torch.dtype:
 def _refuse_another(expected: _Argument, given: Any) -> None:  # noqa: ANN401 - whatever the model is called with
     """Refuse what is not as it was in the example; a tensor of the same shape at first sight, since calls are many."""
     if expected.dtype is None:
-        if given is not expected.value and given != expected.value:
+        if given is not expected.value and (isinstance(given, Tensor) or given != expected.value):
             raise CompilationError(
                 f"{expected.name!r} is {expected.value!r} in the compiled model, got {given!r}: what is no tensor is "
                 "part of the graph; compile the model with an example of this call"
