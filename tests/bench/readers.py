@@ -226,7 +226,7 @@ One model quantized once, written to every format, and run by who reads it. Writ
 - Embeddings, and an output layer that is tied to them, stay in float: not every reader has them otherwise.
 - transformers decodes all weights when it loads or first runs; `.pt2` and ONNX decode them as they run. Latency is that
   of a real text, in milliseconds, all readers in turn, medians. OpenVINO was told to keep its floats at 32 bits.
-- ONNX Runtime and OpenVINO quantize by themselves what meets int8 weights, so their outputs are further from ours there.
+- ONNX Runtime and OpenVINO quantize by themselves what meets int8 weights: their outputs there are further from ours.
 """
 
 
