@@ -167,6 +167,12 @@ class QuantizationConfig:
         """
         return cls._of(parse(text, kind, where), where)
 
+    def with_first(self, overrides: Mapping[str, Override | None]) -> Self:
+        """The same with overrides that come before its own, of which the first that matches wins."""
+        after = {pattern: one for pattern, one in self.overrides.items() if pattern not in overrides}
+        both: dict[Any, Any] = {**overrides, **after}
+        return attrs.evolve(self, overrides=both)
+
     def to_file(self, path: str | Path) -> None:
         """Write the whole recipe, as TOML or JSON by the suffix. Read again it is equal to this one.
 

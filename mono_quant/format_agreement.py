@@ -4,7 +4,6 @@ It is asked once more where algorithms have rewritten layers, before anything is
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import attrs
 from torch import nn
@@ -110,15 +109,14 @@ def with_storable_schemes(plan: Plan, components: Components, model: nn.Module) 
     """The configuration in which the layers that its format refuses have the scheme that ``on_refusal`` names."""
     config, modules = components.config, dict(model.named_modules())
     also = {entry.name: entry.also for entry in plan.entries}
-    overrides: dict[Any, Any] = {
+    overrides = {
         exactly(name): Override(
             scheme=config.on_refusal,
             observer=components.observer_component(name, modules[name], also=also[name]),
         )
         for name in refused(plan, components)
     }
-    overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
-    return attrs.evolve(config, overrides=overrides, on_refusal="error")
+    return attrs.evolve(config.with_first(overrides), on_refusal="error")
 
 
 def refused(plan: Plan, components: Components) -> dict[str, str]:

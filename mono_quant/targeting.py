@@ -162,10 +162,8 @@ class _Models:
         """
         layers, run = self._chosen(changed)
         refuse_empty(run.plan)
-        config = self.stages.components.config
-        overrides: dict[Any, Any] = self.ways.as_overrides({name: self.named.get(way) for name, way in changed.items()})
-        overrides |= {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
-        config = attrs.evolve(config, overrides=overrides)
+        overrides = self.ways.as_overrides({name: self.named.get(way) for name, way in changed.items()})
+        config = self.stages.components.config.with_first(overrides)
         return self.stages.finish(self.model, layers, run, config=config, inplace=inplace)
 
     def _chosen(self, changed: Mapping[str, str]) -> tuple[dict[str, nn.Module], Run]:

@@ -159,6 +159,16 @@ def test_another_model_is_refused_with_the_layer_that_differs(saved: Path, model
         load(saved, model)
 
 
+@pytest.mark.parametrize("name", ["model", "file", "m"])
+def test_a_file_whose_name_is_a_word_of_the_message_is_named_before_it(
+    name: str, result: QuantizationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    result.save(name, format="pytorch")
+    with pytest.raises(ArtifactError, match=f"^{name}: "):
+        Quantizer().load(name, nn.Sequential(nn.Linear(3, 3)), format="pytorch")
+
+
 def test_a_file_without_a_manifest_is_no_quantized_model(tmp_path: Path):
     save_file({"0.weight": torch.ones(2, 2)}, tmp_path / "plain.safetensors")
     with pytest.raises(ArtifactError, match="no mono_quant manifest"):
