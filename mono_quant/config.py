@@ -11,7 +11,7 @@ from mono_quant.core.selection import Pattern, as_text
 from mono_quant.errors import ConfigurationError
 from mono_quant.recipe import RecipeKind, did_you_mean, parse, read_file, render, write_file
 
-__all__ = ["FLOAT", "KEEP", "Component", "OnFailure", "Override", "QuantizationConfig"]
+__all__ = ["FLOAT", "KEEP", "Component", "OnFailure", "Override", "QuantizationConfig", "with_first"]
 
 OnFailure = Literal["error", "warn", "ignore"]
 
@@ -167,12 +167,6 @@ class QuantizationConfig:
         """
         return cls._of(parse(text, kind, where), where)
 
-    def with_first(self, overrides: Mapping[str, Override | None]) -> Self:
-        """The same with overrides that come before its own, of which the first that matches wins."""
-        after = {pattern: one for pattern, one in self.overrides.items() if pattern not in overrides}
-        both: dict[Any, Any] = {**overrides, **after}
-        return attrs.evolve(self, overrides=both)
-
     def to_file(self, path: str | Path) -> None:
         """Write the whole recipe, as TOML or JSON by the suffix. Read again it is equal to this one.
 
@@ -219,3 +213,10 @@ def _as_value(value: object) -> Any:  # noqa: ANN401 - text, numbers, lists and 
     if isinstance(value, dict):
         return {pattern: FLOAT if change is None else _as_value(change) for pattern, change in value.items()}
     return value
+
+
+def with_first(config: QuantizationConfig, overrides: Mapping[str, Override | None]) -> QuantizationConfig:
+    """The same configuration with overrides that come before its own, of which the first that matches wins."""
+    after = {pattern: one for pattern, one in config.overrides.items() if pattern not in overrides}
+    both: dict[Any, Any] = {**overrides, **after}
+    return attrs.evolve(config, overrides=both)

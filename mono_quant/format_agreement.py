@@ -10,7 +10,7 @@ from torch import nn
 
 from mono_quant._plugins.components import Components
 from mono_quant._plugins.formats import refusals_of
-from mono_quant.config import KEEP, Override, QuantizationConfig
+from mono_quant.config import KEEP, Override, QuantizationConfig, with_first
 from mono_quant.core.checkpoint_plan import layer_and_parameter, without_half_tied
 from mono_quant.core.plan import refuse_empty, settle, without_idle_rewrites
 from mono_quant.core.selection import exactly
@@ -116,7 +116,7 @@ def with_storable_schemes(plan: Plan, components: Components, model: nn.Module) 
         )
         for name in refused(plan, components)
     }
-    return attrs.evolve(config.with_first(overrides), on_refusal="error")
+    return attrs.evolve(with_first(config, overrides), on_refusal="error")
 
 
 def refused(plan: Plan, components: Components) -> dict[str, str]:

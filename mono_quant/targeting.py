@@ -8,7 +8,7 @@ import attrs
 from torch import nn
 
 from mono_quant._plugins.components import Components
-from mono_quant.config import Override
+from mono_quant.config import Override, with_first
 from mono_quant.core.plan import refuse_empty, tied_layers
 from mono_quant.core.surgery import copy_with
 from mono_quant.errors import ConfigurationError, TargetError
@@ -163,7 +163,7 @@ class _Models:
         layers, run = self._chosen(changed)
         refuse_empty(run.plan)
         overrides = self.ways.as_overrides({name: self.named.get(way) for name, way in changed.items()})
-        config = self.stages.components.config.with_first(overrides)
+        config = with_first(self.stages.components.config, overrides)
         return self.stages.finish(self.model, layers, run, config=config, inplace=inplace)
 
     def _chosen(self, changed: Mapping[str, str]) -> tuple[dict[str, nn.Module], Run]:
