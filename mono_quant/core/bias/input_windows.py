@@ -4,18 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.bias.window_sample import WindowSample
+from mono_quant.core.held_back import parts
 from mono_quant.modules import SmoothedLinear
 
 __all__ = ["InputWindows"]
-
-_ONE_IN = 4
 
 
 class InputWindows:
     """The windows of a layer's inputs, those of every fourth sample apart: held back, to try a correction on.
 
-    A sample is one along the first axis. They are counted over all batches: the second is held back, the sixth, and so
-    on. Memory is that of two means and two samples of windows, however many there are.
+    They are counted over all batches, see `mono_quant.core.held_back`. Memory is that of two means and two samples of
+    windows, however many there are.
 
     Args:
         layer: whose input is seen.
@@ -37,9 +36,8 @@ class InputWindows:
         ndim = x.ndim if isinstance(self._layer, nn.Linear) else len(self._layer.kernel_size) + 2  # type: ignore[arg-type]
         x = x[None] if x.ndim < max(ndim, 2) else x
         ends = self._ends(x) if self._keeps_windows else x.new_zeros(2)
-        for first in range(_ONE_IN):
-            part = self.held_back if (self._samples + first) % _ONE_IN == 1 else self.fitted
-            part.add(x[first::_ONE_IN], ends)
+        for part, is_held_back in parts(x, self._samples):
+            (self.held_back if is_held_back else self.fitted).add(part, ends)
         self._samples += x.shape[0]
 
     def _ends(self, x: Tensor) -> Tensor:

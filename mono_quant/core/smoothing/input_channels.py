@@ -40,6 +40,11 @@ class InputChannels(Inputs):
         torch.maximum(high, self._range[1], out=self._range[1])
         self._squares += squares
 
+    def add_to(self, total: "InputChannels") -> None:
+        """Let another take in all that this has seen."""
+        if self._range is not None and self._squares is not None:
+            total.take(*self._range, self._squares, self._rows)
+
     @property
     def range(self) -> tuple[Tensor, Tensor]:
         """``(min, max)``, float64 ``(K,)``.

@@ -2,18 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, cast
+from typing import ClassVar, Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
+from mono_quant.core.smoothing.inputs import Inputs
 from mono_quant.core.smoothing.places import Places, multiplied
-from mono_quant.core.smoothing.reader import Reader, SeenT
+from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.scaled_layer import is_finite, scaled_channels, with_own_factor
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
 __all__ = ["InputScaling"]
+
+SeenT = TypeVar("SeenT", bound=Inputs)
+"""What is collected of the inputs of layers."""
 
 _FACTOR = "input_factor"
 

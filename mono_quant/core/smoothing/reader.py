@@ -8,14 +8,14 @@ from torch import Tensor
 from mono_quant.core.smoothing.inputs import Inputs
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 
-__all__ = ["Reader", "SeenT"]
+__all__ = ["Reader"]
 
-SeenT = TypeVar("SeenT", bound=Inputs)
+SeenT_co = TypeVar("SeenT_co", bound=Inputs, covariant=True)
 """What is collected of its inputs."""
 
 
 @attrs.frozen(eq=False)
-class Reader(Generic[SeenT]):
+class Reader(Generic[SeenT_co]):
     """One of the layers that read it.
 
     Args:
@@ -28,4 +28,4 @@ class Reader(Generic[SeenT]):
     weight: Tensor
     spec: WeightSpec
     input_spec: TensorSpec | None
-    inputs: SeenT
+    inputs: SeenT_co

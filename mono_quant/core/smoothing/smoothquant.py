@@ -6,9 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mono_quant.core.smoothing.factor import best_divisor
-from mono_quant.core.smoothing.input_channels import InputChannels
 from mono_quant.core.smoothing.input_scaling import InputScaling
 from mono_quant.core.smoothing.reader import Reader
+from mono_quant.core.smoothing.trial import helps
+from mono_quant.core.smoothing.tried_channels import TriedChannels
 from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.plan import LayerPlan
 
@@ -17,10 +18,11 @@ __all__ = ["SmoothQuant"]
 _GRID = tuple(step / 20 for step in range(21))
 
 
-class SmoothQuant(InputScaling[InputChannels]):
+class SmoothQuant(InputScaling[TriedChannels]):
     """Evens out the channels of the inputs of ``nn.Linear`` that are quantized.
 
-    Layers whose noise would not fall by a tenth stay as they are.
+    Layers whose noise would not fall by a tenth stay as they are, and those whose outputs are no nearer to float on
+    samples that were held back.
 
     Args:
         alpha: how much of the spread goes over to the weights, from 0 to 1; ``"auto"`` chooses for each layer.
@@ -35,13 +37,18 @@ class SmoothQuant(InputScaling[InputChannels]):
         super().__init__(insert=insert)
         self._alphas = _GRID if alpha == "auto" else (float(alpha),)
 
-    def inputs(self, layer: nn.Linear, plan: LayerPlan) -> InputChannels | None:
+    def inputs(self, layer: nn.Linear, plan: LayerPlan) -> TriedChannels | None:
         """The channels of what is quantized."""
         del layer
-        return None if plan.input is None else InputChannels()
+        return None if plan.input is None else TriedChannels()
 
-    def factor(self, readers: Sequence[Reader[InputChannels]], *, is_free: bool) -> Tensor | None:
-        """The inverse of the divisor of least noise."""
+    def factor(self, readers: Sequence[Reader[TriedChannels]], *, is_free: bool) -> Tensor | None:
+        """The inverse of the divisor of least noise, where one that is found without the rows held back helps these."""
         del is_free
+        if readers[0].inputs.held_back.numel():
+            fitted = [Reader(r.weight, r.spec, r.input_spec, r.inputs.fitted) for r in readers]
+            tried_K = best_divisor(fitted, self._alphas)
+            if tried_K is None or not helps(readers, tried_K):
+                return None
         s_K = best_divisor(readers, self._alphas)
         return None if s_K is None else s_K.reciprocal().float()

@@ -23,14 +23,16 @@ from .rows import Row, write
 
 __all__ = ["measure"]
 
-_CHOSEN_ON = 4
-"""Calibration batches that settings are compared on."""
+_HELD_BACK_ONE_IN = 4
+"""Of the batches there are: settings are compared on these, and fitted to the others."""
 
 
 def measure(model_name: str, contender_name: str) -> Row:
     """Everything about it."""
     model, chosen = MODELS[model_name], contender(contender_name)
-    module, calibration = model.load(), model.calibration()
+    module, batches = model.load(), model.calibration()
+    held_back = batches[::_HELD_BACK_ONE_IN]
+    calibration = [batch for place, batch in enumerate(batches) if place % _HELD_BACK_ONE_IN]
     chosen.load()
     forget_peak()
     with torch.no_grad():
@@ -45,7 +47,7 @@ def measure(model_name: str, contender_name: str) -> Row:
     floats = Remembering(module)
     beside = _Beside(floats, built)
     with torch.no_grad():
-        for inputs in calibration[:_CHOSEN_ON]:
+        for inputs in held_back:
             beside(*inputs)
         chosen_db = beside.sqnr_db()
         figures = model.score(beside, floats)

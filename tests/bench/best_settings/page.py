@@ -21,9 +21,9 @@ accuracy_peers -- --help` says how to measure a part of it.
 - Every contender gets the same float model and the same calibration batches, and answers the same questions.
 - *SQNR* is that of all outputs that the task asks for, none of them calibrated on. For Silero float is given the state
   that the contender has, so that it is the noise of a step.
-- *Calibration* is the SQNR on the first four calibration batches. It is what whoever quantizes can measure, and by it
-  **the best setting is chosen, ours and theirs**. More settings of ours were tried than of any other; each table has
-  them all, and names below it what has not been measured.
+- *Held back* is the SQNR on every fourth of the batches that there are to calibrate with; nobody is given these. It is
+  what whoever quantizes can measure, and by it **the best setting is chosen, ours and theirs**. More settings of ours
+  were tried than of any other; each table has them all, and names below it what has not been measured.
 - *Seconds* are from the float module to something that can be called, export included. *Memory* is the most that the
   process had resident by then, over what float had needed for the same batches, in MB of 2^20 bytes. Two threads.
 - Ours is run by oneDNN's integer kernels, NNCF's by OpenVINO with `f32` for what is not quantized, PT2E's as the
@@ -135,7 +135,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
     if measured:
         names = tuple(measured[0].figures)
         chosen = {best(group).contender for group in _sides(measured)}
-        head = ("contender", *(f"`{name}`" for name in names), "SQNR dB", "calibration", "seconds", "memory", "what")
+        head = ("contender", *(f"`{name}`" for name in names), "SQNR dB", "held back", "seconds", "memory", "what")
         yield from table(head, [_line(row, names, is_chosen=row.contender in chosen) for row in measured])
     without = [row for row in rows if not row.is_measured]
     if without:

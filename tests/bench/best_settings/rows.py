@@ -19,7 +19,7 @@ class Row:
         contender: its name.
         figures: of the task.
         sqnr_db: of the outputs on all data of the task.
-        chosen_db: of the outputs on the first calibration batches, which settings are chosen by.
+        chosen_db: of the outputs on batches that were held back, which settings are chosen by.
         seconds: to quantize, from the float module to something that can be called.
         peak_mb: most memory of the process by then, over what float had needed on the same batches.
         details: what was done.
@@ -86,7 +86,7 @@ class GateRow:
 
 
 def best(rows: list[Row]) -> Row:
-    """The one whose outputs are nearest to float on calibration batches, which whoever quantizes has."""
+    """The one whose outputs are nearest to float on what was held back, which whoever quantizes can measure."""
     return max(rows, key=lambda row: row.chosen_db)
 
 
