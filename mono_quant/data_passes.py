@@ -18,7 +18,7 @@ from mono_quant.errors import ConfigurationError
 from mono_quant.io.checks import run_once
 from mono_quant.modules import leave_fast_paths
 from mono_quant.observing import Statistics, new_observers, recall
-from mono_quant.plugin_api import Batch, Observer, Plan
+from mono_quant.plugin_api import Algorithm, Batch, Observer, Plan
 from mono_quant.refining import refines
 from mono_quant.rewriting import (
     Watched,
@@ -65,7 +65,8 @@ class DataPasses:
         refuse_read_once(data, self.components.algorithms)
         watched = worth_watching(modules, plan)
         recorder = DataFlowRecorder(model, watched)
-        collectors = collectors_of(self.components.algorithms, modules, watched, plan)
+        finding = [(name, one) for name, one in self.components.algorithms if not self._waits(one)]
+        collectors = collectors_of(finding, modules, watched, plan)
         seeing = observers if statistics is None else {}
         count, first = self.feed(model, data, seeing, watch=recorder, collectors=collectors)
         plan = settle(model, plan.decide(read_outside(recorder, plan)))
@@ -73,7 +74,7 @@ class DataPasses:
         observers = {name: observer for name, observer in observers.items() if name in plan.layers}
         never_ran(observers)
         flow = ProvenFlow(model, recorder, lambda: run_once(model, first))
-        for (name, algorithm), collector in zip(self.components.algorithms, collectors, strict=True):
+        for (name, algorithm), collector in zip(finding, collectors, strict=True):
             with untouched(f"algorithm {name!r}", model):
                 layers = {**modules, **rewritten_layers(self.components, modules, plan)}
                 found = algorithm.find(layers, plan, Watched(flow, collector.statistics))
@@ -103,9 +104,10 @@ class DataPasses:
         )
 
     def second(self, model: nn.Module, run: Run, data: Iterable[Any] | None) -> Run:
-        """Watch the data pass once more, where layers get other inputs after the rewrites."""
+        """Watch the data pass once more, where layers get other inputs after the rewrites, or might have."""
         changed = with_other_inputs(run.plan, self.components.algorithms)
-        if not changed or data is None or run.first is None:
+        is_awaited = any(self._waits(one) for _, one in self.components.algorithms)
+        if not (changed or is_awaited) or data is None or run.first is None:
             return run
         run.collected.clear()  # large, and collected again; and whoever called may hold the run
         modules = dict(model.named_modules())
@@ -120,3 +122,7 @@ class DataPasses:
         never_ran(observers)
         collected = {collector.algorithm: collector.statistics for collector in collectors}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
+
+    def _waits(self, algorithm: Algorithm) -> bool:
+        """Whether an algorithm collects nothing before others have changed inputs."""
+        return algorithm.only_refines and any(one.changes_inputs for _, one in self.components.algorithms)

@@ -1,6 +1,6 @@
 """What refinements may give and do: tensors in the place of others, and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -114,3 +114,75 @@ def test_codes_that_are_chosen_after_biases_were_corrected_for_others_are_refuse
     with pytest.raises(ConfigurationError, match=f"name {chooser!r} before 'bias-correction'"):
         wrong.quantize(model, data)
     Quantizer(scheme, algorithms=[chooser, "bias-correction"], show_progress=False).quantize(model, data)
+
+
+class Watches:
+    """Counts the inputs that it is given."""
+
+    def __init__(self) -> None:
+        self.inputs = 0
+
+    def __call__(self, _: Tensor) -> None:
+        self.inputs += 1
+
+
+class Counting:
+    """One algorithm that only refines, or might do more, beside one that may change inputs, and does not."""
+
+    def __init__(self, *, only_refines: bool) -> None:
+        self.watched: list[Watches] = []
+        watched, only = self.watched, only_refines
+
+        class Refines(Algorithm):
+            only_refines = only
+
+            def statistic(self, *_: object) -> Watches:
+                watched.append(Watches())
+                return watched[-1]
+
+            def find(self, *_: object) -> list[Rewrite]:
+                return []
+
+            def apply(self, *_: object) -> dict[str, nn.Module]:
+                return {}
+
+            def refine(self, *_: object) -> dict[str, Tensor]:
+                return {}
+
+        class Changes(Refines):
+            changes_inputs = True
+            only_refines = False
+
+            def statistic(self, *_: object) -> None:
+                return None
+
+        self._specs = [
+            AlgorithmSpec(name="refines", summary="as a test says", factory=Refines),
+            AlgorithmSpec(name="changes", summary="as a test says", factory=Changes),
+        ]
+
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return self._specs
+
+
+class Data:
+    """Batches, and how often they were read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.reads += 1
+        yield from (torch.randn(3, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(5))
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "only_refines", "reads"),
+    [(["changes", "refines"], True, 2), (["changes", "refines"], False, 1), (["refines"], True, 1)],
+)
+def test_statistics_are_collected_once(algorithms: list[str], only_refines: bool, reads: int):  # noqa: FBT001
+    plugin, data = Counting(only_refines=only_refines), Data()
+    Quantizer(algorithms=algorithms, plugins=[plugin], validators=(), show_progress=False).quantize(net(), data)
+    assert [one.inputs for one in plugin.watched] == [5, 5]
+    assert data.reads == reads

@@ -72,6 +72,12 @@ class Algorithm(ABC):
     The calibration data are then read a second time, with the rewritten model, for all layers that a rewrite names.
     """
 
+    only_refines: ClassVar[bool] = False
+    """Whether `find` finds nothing, ever: what it collects is then collected of the model that is quantized alone.
+
+    Where another algorithm changes inputs, this saves collecting it twice.
+    """
+
     def statistic(self, name: str, module: nn.Module, plan: LayerPlan | None) -> Statistic | None:
         """What to collect of a module's inputs; by default nothing.
 

@@ -68,7 +68,7 @@ class Target:
     """
 
     then: tuple[Override, ...] = attrs.field(
-        default=({"observer": "percentile"}, "int8-weight-only"), converter=_overrides, kw_only=True
+        default=({"observer": "percentile"}, "int8-weight-only", "float16"), converter=_overrides, kw_only=True
     )
     evaluations: int = attrs.field(default=25, validator=_is_whole, kw_only=True)
     batches: int = attrs.field(default=4, validator=_is_whole, kw_only=True)

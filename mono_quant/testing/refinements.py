@@ -99,6 +99,11 @@ class RefinementSuite(ABC):
         assert isinstance(algorithm, Algorithm), "make() must give a mono_quant.plugin_api.Algorithm"
         assert type(algorithm).refine is not Algorithm.refine, "it has no refine() of its own"
 
+    def test_what_only_refines_rewrites_nothing(self) -> None:
+        for name, (scheme, model, data) in self.cases().items() if self.make().only_refines else ():
+            rewrites = self._quantizer(scheme, self.make).quantize(model, data).plan.rewrites
+            assert not rewrites, f"it says that it only refines, and rewrites {rewrites[0].layers} of {name}"
+
     def test_it_refines_what_it_is_for(self) -> None:
         for name in self.cases():
             changed = [key for case in self._seen(name) for key, tensor in case.refine().items()

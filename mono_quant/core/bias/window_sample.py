@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant.core.affine import choose_qparams, dequantize, quantize
-from mono_quant.core.bias.windows import count_of_windows, sum_of_windows, windows
+from mono_quant.core.bias.windows import count_of_windows, sum_of_windows, window_shape, windows
 from mono_quant.core.granularity import PerToken
 from mono_quant.core.tensor_spec import TensorSpec
 
 __all__ = ["WindowSample"]
 
-_ELEMENTS = 2**17
+_ELEMENTS = 2**15
 _FEWEST, _MOST = 32, 1024
 """How many numbers are kept at most, in how many windows."""
 
@@ -33,12 +33,16 @@ class WindowSample:
     def __init__(self, layer: nn.Module, *, keeps_windows: bool) -> None:
         self._layer = layer
         self._keeps_windows = keeps_windows
-        self._sum: Tensor | None = None
+        # Here, not with the first input: between a model's activations these would keep holes from being used again.
+        shape, device = window_shape(layer), layer.get_parameter("weight").device
+        self._sum = torch.zeros(shape, dtype=torch.float64, device=device)
         self._power = 0.0
         self.count = 0
         self._random = torch.Generator().manual_seed(0)
-        self._keys = torch.empty(0, dtype=torch.float64)
-        self._kept: tuple[Tensor, Tensor] | None = None
+        size = min(max(_ELEMENTS // max(1, math.prod(shape)), _FEWEST), _MOST) if keeps_windows else 0
+        self._windows = torch.zeros(size, *shape, dtype=torch.float32, device=device)
+        self._ends = torch.zeros(size, 2, dtype=torch.float32, device=device)
+        self._keys = torch.full((size,), -math.inf, dtype=torch.float64)
 
     def add(self, x: Tensor, ends: Tensor) -> None:
         """Take in samples.
@@ -51,10 +55,7 @@ class WindowSample:
             return
         x = x if x.dtype is torch.float64 else x.float()
         total = x.sum(dim=0, keepdim=True).double()  # of few numbers each: float64 is slow
-        sums = sum_of_windows(total, self._layer)
-        with torch.inference_mode(mode=False):  # ordinary tensors can be written into wherever the layer runs
-            self._sum = torch.zeros_like(sums, dtype=torch.float64) if self._sum is None else self._sum
-        self._sum += sums
+        self._sum += sum_of_windows(total, self._layer)
         count = count_of_windows(x, self._layer)
         self._power += float(torch.linalg.vector_norm(x)) ** 2 / x.numel() * count
         self.count += count
@@ -68,14 +69,14 @@ class WindowSample:
         Raises:
             RuntimeError: when nothing was seen; so for `rounding_error`.
         """
-        if self._sum is None:
+        if not self.count:
             raise RuntimeError("no input was seen")
         return self._sum / self.count
 
     @property
     def mean_share(self) -> float:
         """The part of the power of a window that is in its mean, from 0 to 1; padding not counted."""
-        power = self._power / max(1, self.count) * self.mean.numel()
+        power = self._power / max(1, self.count) * self._sum.numel()
         return float(self.mean.square().sum()) / power if power else 0.0
 
     def rounding_error(self, spec: TensorSpec, qparams: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -85,10 +86,10 @@ class WindowSample:
             spec: how the input is quantized.
             qparams: scale and zero point, ``()`` each; None where each input, or each row, has its own.
         """
-        if self._kept is None:
+        is_taken = self._keys.isfinite().to(self._windows.device)
+        rows, ends = self._windows[is_taken], self._ends[is_taken]
+        if not len(rows):
             raise RuntimeError("no input was seen")
-        is_taken = self._keys.isfinite().to(self._kept[0].device)
-        rows, ends = self._kept[0][is_taken], self._kept[1][is_taken]
         if qparams is None:
             of_rows = isinstance(spec.granularity, PerToken)
             low, high = torch.aminmax(rows.flatten(1), dim=1) if of_rows else ends.unbind(dim=1)
@@ -98,32 +99,19 @@ class WindowSample:
         rounded = dequantize(quantize(rows, *qparams, spec.dtype), *qparams)
         return (rows.double() - rounded.double()).mean(dim=0)
 
-    @property
-    def _window_axes(self) -> int:
-        return 1 if isinstance(self._layer, nn.Linear) else len(self._layer.kernel_size) + 1  # type: ignore[arg-type]
-
     def _sample(self, x: Tensor, count: int, ends: Tensor) -> None:
         """Let windows of these samples in."""
-        every = windows(x, self._layer)
-        places = every.shape[: every.ndim - self._window_axes]
-        size = min(max(_ELEMENTS // math.prod(every.shape[len(places) :]), _FEWEST), _MOST)
+        every, size = windows(x, self._layer), len(self._keys)
+        places = every.shape[: every.ndim - self._sum.ndim]
         looked_at = torch.arange(count)
         if count > size:
             looked_at = torch.randint(count, (size,), generator=self._random)
         keys = torch.rand(len(looked_at), generator=self._random, dtype=torch.float64).log() * len(looked_at) / count
-        if self._kept is None:
-            window = every.shape[len(places) :]
-            with torch.inference_mode(mode=False):
-                self._kept = (
-                    torch.zeros(size, *window, dtype=torch.float32, device=x.device),
-                    torch.zeros(size, 2, dtype=torch.float32, device=x.device),
-                )
-                self._keys = torch.full((size,), -math.inf, dtype=keys.dtype)
         best = torch.cat([self._keys, keys]).topk(size).indices
         coming = best[best >= size] - size
         going = torch.ones(size, dtype=torch.bool).index_fill_(0, best[best < size], 0).nonzero().squeeze(1)
         going = going[: len(coming)]
         self._keys[going] = keys[coming]
-        rows, of_them = self._kept
-        rows[going.to(x.device)] = every[torch.unravel_index(looked_at[coming].to(x.device), places)].float()
-        of_them[going.to(x.device)] = ends.float()
+        found = every[torch.unravel_index(looked_at[coming].to(x.device), places)]
+        self._windows[going.to(x.device)] = found.to(self._windows)
+        self._ends[going.to(x.device)] = ends.to(self._ends)

@@ -13,7 +13,14 @@ from torch.nn import functional
 from mono_quant.kernels.reference import FLOAT_CONVOLUTIONS
 from mono_quant.modules import SmoothedLinear
 
-__all__ = ["count_of_windows", "per_channel", "sum_of_windows", "windows"]
+__all__ = ["count_of_windows", "per_channel", "sum_of_windows", "window_shape", "windows"]
+
+
+def window_shape(layer: nn.Module) -> tuple[int, ...]:
+    """The shape of one window: ``(K,)`` or ``(C, *kernel)``."""
+    if isinstance(layer, nn.Linear):
+        return (layer.in_features,)
+    return (layer.in_channels, *layer.kernel_size)  # type: ignore[misc, arg-type]
 
 
 def windows(x: Tensor, layer: nn.Module) -> Tensor:

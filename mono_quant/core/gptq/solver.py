@@ -67,10 +67,8 @@ def factor_of_inverse(hessian_KK: Tensor) -> Tensor | None:
     del hessian_KK  # each of these is as large as it
     if not _put_cholesky(lower):
         return None
-    identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-    reversed_KK = torch.linalg.solve_triangular(lower, identity, upper=False)
-    del lower, identity
-    upper = reversed_KK.flip(0, 1)
+    _put_inverse(lower)
+    upper = lower.flip(0, 1)
     return upper if bool(torch.isfinite(upper).all()) else None
 
 
@@ -101,3 +99,16 @@ def _put_cholesky(lower_KK: Tensor) -> bool:
         lower_KK[below, below].addmm_(left_RB, left_RB.T, alpha=-1)
     lower_KK.tril_()
     return True
+
+
+def _put_inverse(lower_KK: Tensor) -> None:
+    """Put the inverse ``X`` of a lower triangular ``L`` in the place of ``L``, from the last block to the first.
+
+    X_bb = L_bb⁻¹        X_rb = -X_rr L_rb X_bb        for the rows r below b
+    """
+    for start in reversed(range(0, len(lower_KK), _CHOLESKY_BLOCK)):
+        block, below = slice(start, start + _CHOLESKY_BLOCK), slice(start + _CHOLESKY_BLOCK, None)
+        identity_BB = torch.eye(len(lower_KK[block]), dtype=lower_KK.dtype, device=lower_KK.device)
+        inverse_BB = torch.linalg.solve_triangular(lower_KK[block, block], identity_BB, upper=False)
+        lower_KK[block, block] = inverse_BB
+        lower_KK[below, block] = lower_KK[below, below] @ (lower_KK[below, block] @ inverse_BB).neg_()

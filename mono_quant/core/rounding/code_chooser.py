@@ -78,6 +78,8 @@ class CodeChooser(Algorithm):
     failure: ClassVar[str]
     """Why `choose` may give None, and what to do."""
 
+    only_refines = True
+
     def __init__(self, *, max_columns: int) -> None:
         if type(max_columns) is not int or max_columns < 1:
             raise ConfigurationError(f"max_columns must be a whole number of at least 1, got {max_columns!r}")

@@ -39,8 +39,7 @@ class SmoothQuant(InputScaling[TriedChannels]):
 
     def inputs(self, layer: nn.Linear, plan: LayerPlan) -> TriedChannels | None:
         """The channels of what is quantized."""
-        del layer
-        return None if plan.input is None else TriedChannels()
+        return None if plan.input is None else TriedChannels(layer)
 
     def factor(self, readers: Sequence[Reader[TriedChannels]], *, is_free: bool) -> Tensor | None:
         """The inverse of the divisor of least noise, where one that is found without the rows held back helps these."""

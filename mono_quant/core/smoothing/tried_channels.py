@@ -1,6 +1,6 @@
 """The channels of a layer's input, with a part held back to try on it what was found."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mono_quant.core.held_back import ONE_IN, parts
 from mono_quant.core.smoothing.input_channels import InputChannels
@@ -14,13 +14,16 @@ class TriedChannels(InputChannels):
 
     Every fourth batch is held back, the second, the sixth, and so on: what is in one batch may be alike. Of one batch
     alone it is every fourth sample along the first axis.
+
+    Args:
+        layer: whose input is seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self._batches = 0
         self._fitted, self._fitted_of_one = InputChannels(), InputChannels()
-        self._sample, self._sample_of_one = RowSample(), RowSample()
+        self._sample = RowSample(layer.in_features, layer.weight.device)
 
     def __call__(self, x: Tensor) -> None:
         """Take in one input ``(N, ..., K)``; an empty one changes nothing."""
@@ -29,7 +32,9 @@ class TriedChannels(InputChannels):
             return
         if not self._batches:
             for part, is_held_back in parts(x):
-                (self._sample_of_one if is_held_back else self._fitted_of_one)(part)
+                (self._sample if is_held_back else self._fitted_of_one)(part)
+        elif self._batches == 1:
+            self._sample.clear()
         seen = InputChannels()
         seen(x)
         seen.add_to(self)
@@ -47,4 +52,4 @@ class TriedChannels(InputChannels):
     @property
     def held_back(self) -> Tensor:
         """Some rows of the rest, float32 ``(N, K)``; none where there was one sample."""
-        return (self._sample if self._batches > 1 else self._sample_of_one).kept
+        return self._sample.kept

@@ -70,6 +70,17 @@ class Unbias(Algorithm):
         return {"bias": (layer.bias.detach().double() + shift).float()}
 
 
+@planted("test_what_only_refines_rewrites_nothing")
+class RewritesUnseen(Unbias):
+    only_refines = True
+
+    def find(self, *watched: object) -> list[Rewrite]:
+        return [Rewrite(algorithm="unbias", layers=("0",), removed={})]
+
+    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+        return {"0": modules["0"]}
+
+
 @planted("test_no_layer_gets_worse_on_the_data")
 class ShiftsTheOtherWay(Unbias):
     def refine(self, layer: nn.Module, quantized: QuantizedLayer, *given: Any) -> Mapping[str, Tensor]:

@@ -16,7 +16,7 @@ from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
 def reader(
     batches: list[Tensor], weight: Tensor, granularity: Granularity, *, is_dynamic: bool
 ) -> Reader[TriedChannels]:
-    inputs = TriedChannels()
+    inputs = TriedChannels(nn.Linear(weight.shape[1], weight.shape[0]))
     for x in batches:
         inputs(x)
     spec = WeightSpec(dtype=INT8, symmetric=True, granularity=PerChannel(0), shape=weight.shape, float_dtype="float32")

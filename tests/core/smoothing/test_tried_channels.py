@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mono_quant.core.smoothing.row_sample import RowSample
 from mono_quant.core.smoothing.tried_channels import TriedChannels
@@ -14,7 +15,7 @@ def numbered(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
 
 
 def seen(inputs: list[torch.Tensor]) -> TriedChannels:
-    channels = TriedChannels()
+    channels = TriedChannels(nn.Linear(5, 2))
     for x in inputs:
         channels(x)
     return channels
@@ -61,7 +62,7 @@ def test_what_all_batches_have_is_known_of_them_all():
 
 
 def test_of_many_rows_each_is_as_likely_to_be_kept_and_none_twice():
-    sample = RowSample()
+    sample = RowSample(1, torch.device("cpu"))
     numbers = torch.arange(40_000.0)[:, None]
     for part in numbers.split(3_000):
         sample(part)
@@ -71,7 +72,7 @@ def test_of_many_rows_each_is_as_likely_to_be_kept_and_none_twice():
 
 
 def test_the_same_rows_are_kept_each_time():
-    first, second = RowSample(), RowSample()
+    first, second = (RowSample(3, torch.device("cpu")) for _ in range(2))
     (x,) = numbered((2_000, 3))
     first(x)
     second(x)
