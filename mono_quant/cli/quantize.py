@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mono_quant._atomic import replacing
+from mono_quant._size import size_text
 from mono_quant.cli.inputs import (
     add_data_arguments,
     add_model_arguments,
@@ -17,6 +18,7 @@ from mono_quant.cli.inputs import (
     model_of,
     refuse_overwriting,
 )
+from mono_quant.cli.memory import peak_memory_mb
 from mono_quant.cli.output import Console
 from mono_quant.cli.selection import add_quantizer_arguments, quantizer_of
 from mono_quant.cli.target import add_target_arguments, target_of
@@ -85,9 +87,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         result.save(arguments.output, quantizer.config.format)
     found = "" if result.found is None else f"{result.found}\n"
     layers = f"\n\n{result.layer_table()}" if arguments.layers else ""
+    peak_mb = peak_memory_mb()
+    memory = "" if peak_mb is None else f"memory     {size_text(peak_mb)} at most, of this process\n"
+    values = report_values(result.info, result.validation, result.layers, result.found)
     console.show(
-        {"output": arguments.output, **report_values(result.info, result.validation, result.layers, result.found)},
-        f"{found}{result}\nwritten    {arguments.output}{layers}",
+        {"output": arguments.output, "peak_memory_mb": peak_mb, **values},
+        f"{found}{result}\n{memory}written    {arguments.output}{layers}",
     )
 
 

@@ -27,7 +27,15 @@ def two(tmp_path: Path, monoquant: Commands) -> tuple[Path, Path]:
 def test_the_report_is_what_json_prints(tmp_path: Path, monoquant: Commands):
     printed = quantize(monoquant, tmp_path, "a", "--json").json()
     assert printed.pop("output") == str(tmp_path / "a.safetensors")
+    assert 50 < printed.pop("peak_memory_mb") < 1e6
     assert json.loads((tmp_path / "a.json").read_text()) == printed
+
+
+def test_for_people_the_memory_that_was_needed_stands_before_the_file(tmp_path: Path, monoquant: Commands):
+    memory, written = quantize(monoquant, tmp_path, "a").out.splitlines()[-2:]
+    assert memory.startswith("memory     ")
+    assert memory.endswith(" MB at most, of this process")
+    assert written == f"written    {tmp_path / 'a.safetensors'}"
 
 
 def test_layers_prints_a_line_for_each(tmp_path: Path, monoquant: Commands):
