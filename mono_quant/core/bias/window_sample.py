@@ -35,14 +35,15 @@ class WindowSample:
         self._keeps_windows = keeps_windows
         # Here, not with the first input: between a model's activations these would keep holes from being used again.
         shape, device = window_shape(layer), layer.get_parameter("weight").device
-        self._sum = torch.zeros(shape, dtype=torch.float64, device=device)
+        size = min(max(_ELEMENTS // max(1, math.prod(shape)), _FEWEST), _MOST) if keeps_windows else 0
+        with torch.inference_mode(mode=False):  # ordinary tensors can be written into wherever the layer runs
+            self._sum = torch.zeros(shape, dtype=torch.float64, device=device)
+            self._windows = torch.zeros(size, *shape, dtype=torch.float32, device=device)
+            self._ends = torch.zeros(size, 2, dtype=torch.float32, device=device)
+            self._keys = torch.full((size,), -math.inf, dtype=torch.float64)
         self._power = 0.0
         self.count = 0
         self._random = torch.Generator().manual_seed(0)
-        size = min(max(_ELEMENTS // max(1, math.prod(shape)), _FEWEST), _MOST) if keeps_windows else 0
-        self._windows = torch.zeros(size, *shape, dtype=torch.float32, device=device)
-        self._ends = torch.zeros(size, 2, dtype=torch.float32, device=device)
-        self._keys = torch.full((size,), -math.inf, dtype=torch.float64)
 
     def add(self, x: Tensor, ends: Tensor) -> None:
         """Take in samples.

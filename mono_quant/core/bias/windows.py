@@ -5,6 +5,7 @@ linear in the input can then be computed of the mean of all windows, padding inc
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,8 @@ __all__ = ["count_of_windows", "per_channel", "sum_of_windows", "window_shape", 
 
 def window_shape(layer: nn.Module) -> tuple[int, ...]:
     """The shape of one window: ``(K,)`` or ``(C, *kernel)``."""
-    if isinstance(layer, nn.Linear):
-        return (layer.in_features,)
-    return (layer.in_channels, *layer.kernel_size)  # type: ignore[misc, arg-type]
+    channels, *kernel = layer.get_parameter("weight").shape[1:]
+    return (channels * cast("int", getattr(layer, "groups", 1)), *kernel)
 
 
 def windows(x: Tensor, layer: nn.Module) -> Tensor:

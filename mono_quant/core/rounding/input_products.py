@@ -23,7 +23,8 @@ class InputProducts:
         weight = layer.get_parameter("weight")
         groups, columns = getattr(layer, "groups", 1), weight.shape[1:].numel()
         # Here, not with the first input: between a model's activations it would keep holes from being used again.
-        self._sum = torch.zeros(groups, columns, columns, dtype=torch.float32, device=weight.device)
+        with torch.inference_mode(mode=False):  # ordinary, to be written into wherever the layer runs
+            self._sum = torch.zeros(groups, columns, columns, dtype=torch.float32, device=weight.device)
         self.rows = 0
 
     def __call__(self, x: Tensor) -> None:

@@ -23,13 +23,15 @@ class RowSample:
     def __init__(self, columns: int, device: torch.device) -> None:
         size = min(max(_ELEMENTS // max(1, columns), _FEWEST), _MOST)
         # Here, not with the first input: between a model's activations it would keep holes from being used again.
-        self._rows = torch.zeros(size, columns, dtype=torch.float32, device=device)
+        with torch.inference_mode(mode=False):  # ordinary, to be written into wherever a layer runs
+            self._rows = torch.zeros(size, columns, dtype=torch.float32, device=device)
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
         self._random = torch.Generator().manual_seed(0)
-        self._keys = torch.full((len(self._rows),), -1.0)
+        with torch.inference_mode(mode=False):
+            self._keys = torch.full((len(self._rows),), -1.0)
 
     def __call__(self, x: Tensor) -> None:
         """Let the rows of an input ``(..., K)`` in."""

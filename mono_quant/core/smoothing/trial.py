@@ -12,22 +12,24 @@ from torch import Tensor
 
 from mono_quant.core.affine import choose_qparams, dequantize, quantize
 from mono_quant.core.encoding import decode, encode
-from mono_quant.core.granularity import PerToken
+from mono_quant.core.granularity import PerChannel, PerToken
+from mono_quant.core.qtypes import INT8
 from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.tried_channels import TriedChannels
-from mono_quant.core.tensor_spec import TensorSpec
+from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+from mono_quant.core.weights import quantize_weight
 
 __all__ = ["error", "helps"]
 
 
 def helps(readers: Sequence[Reader[TriedChannels]], divisor: Tensor) -> bool:
-    """Whether the outputs on the rows held back are nearer to float with it than without.
+    """Whether the outputs on the rows held back are no further from float with it than without.
 
     Args:
         readers: all layers that read the input; the error of each counts as a part of its outputs.
         divisor: of the input, ``(K,)``, found from the other rows.
     """
-    return sum(error(r, divisor) for r in readers) < sum(error(r, torch.ones_like(divisor)) for r in readers)
+    return sum(error(r, divisor) for r in readers) <= sum(error(r, torch.ones_like(divisor)) for r in readers)
 
 
 def error(reader: Reader[TriedChannels], divisor: Tensor) -> float:
@@ -38,9 +40,16 @@ def error(reader: Reader[TriedChannels], divisor: Tensor) -> float:
     weight, rows = reader.weight.float(), reader.inputs.held_back
     exact = rows @ weight.T
     power = float(exact.double().square().sum())
-    scaled = (weight.double() * divisor).float()
-    found = _rounded(rows, divisor, reader) @ decode(encode(scaled, reader.spec), reader.spec).T
+    found = _rounded(rows, divisor, reader) @ _stored((weight.double() * divisor).float(), reader.spec).T
     return float((found - exact).double().square().sum()) / power if power else 0.0
+
+
+def _stored(weight: Tensor, spec: WeightSpec) -> Tensor:
+    """What is left of a weight, float32; int8 beside quantized inputs keeps by default what is safe on every CPU."""
+    if spec.dtype == INT8 and spec.symmetric and spec.granularity == PerChannel(0):
+        codes, scale = quantize_weight(weight)
+        return dequantize(codes, scale[:, None])
+    return decode(encode(weight, spec), spec)
 
 
 def _rounded(rows: Tensor, divisor: Tensor, reader: Reader[TriedChannels]) -> Tensor:

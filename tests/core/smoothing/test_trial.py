@@ -11,6 +11,7 @@ from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.trial import error
 from mono_quant.core.smoothing.tried_channels import TriedChannels
 from mono_quant.core.tensor_spec import TensorSpec, WeightSpec
+from mono_quant.core.weights import quantize_weight
 
 
 def reader(
@@ -45,9 +46,9 @@ def test_the_error_is_that_of_both_roundings_on_the_rows_held_back(granularity: 
     else:
         known = torch.cat(batches) if is_dynamic else batches[0]
         x_rounded = rounded(x, float((known / divisor).min()), float((known / divisor).max()))
-    steps = w.abs().amax(1, keepdim=True) / 127
+    codes, steps = quantize_weight(w)
     exact = x @ w.T
-    expected = (x_rounded @ ((w / steps).round() * steps).T - exact).square().sum() / exact.square().sum()
+    expected = (x_rounded @ (codes * steps[:, None].double()).T - exact).square().sum() / exact.square().sum()
     found = error(reader(batches, weight, granularity, is_dynamic=is_dynamic), divisor)
     assert found == pytest.approx(float(expected), rel=0.02)  # a number on a tie may go either way
 
@@ -56,6 +57,37 @@ def test_outputs_that_are_all_zero_cost_nothing():
     batches = [torch.ones(3, 6), torch.ones(3, 6)]
     one = reader(batches, torch.zeros(4, 6), PerTensor(), is_dynamic=False)
     assert error(one, torch.ones(6, dtype=torch.float64)) == 0
+
+
+def test_where_all_that_was_held_back_is_zero_there_is_no_trial():
+    torch.manual_seed(0)
+    x = torch.randn(40, 16)
+    x[:, 3] *= 60
+    net, data = nn.Sequential(nn.Linear(16, 8)).eval(), [x, torch.zeros(4, 16), x, x]
+    smoothed = Quantizer(algorithms=["smoothquant"], validators=(), show_progress=False).quantize(net, data)
+    assert smoothed.plan.rewrites
+
+
+class Repeats(nn.Module):
+    """One layer that runs four times in each batch, on inputs the second of which have an outlier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.step = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outlier = torch.ones(16)
+        outlier[5] = 30.0
+        return self.step(x) + self.step(x * outlier) + self.step(-x) + self.step(x / 2)
+
+
+def test_of_a_layer_that_runs_several_times_no_use_is_always_held_back():
+    data = [torch.randn(8, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+    smoothed = Quantizer(algorithms=["smoothquant"], validators=(), show_progress=False).quantize(
+        Repeats().eval(), data
+    )
+    assert smoothed.plan.rewrites
 
 
 class Rare(nn.Module):

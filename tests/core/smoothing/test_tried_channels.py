@@ -1,10 +1,10 @@
-"""What is held back of a layer's inputs, and what is kept of it."""
+"""What is held back of a layer's inputs."""
 
 import pytest
 import torch
 from torch import nn
 
-from mono_quant.core.smoothing.row_sample import RowSample
+from mono_quant.core.held_back import is_held_back
 from mono_quant.core.smoothing.tried_channels import TriedChannels
 
 
@@ -29,18 +29,18 @@ def as_set(some: torch.Tensor) -> set[tuple[float, ...]]:
     return {tuple(row.tolist()) for row in some}
 
 
-@pytest.mark.parametrize("batches", [2, 5, 6, 11])
-def test_every_fourth_batch_is_held_back(batches: int):
-    inputs = numbered(*[(3, 2, 5)] * batches)
+@pytest.mark.parametrize("count", [2, 5, 6, 11])
+def test_one_input_of_four_is_held_back_and_whole(count: int):
+    inputs = numbered(*[(3, 2, 5)] * count)
     channels = seen(inputs)
-    held_back = [x for place, x in enumerate(inputs) if place % 4 == 1]
-    others = rows([x for place, x in enumerate(inputs) if place % 4 != 1])
+    held_back = [x for place, x in enumerate(inputs) if is_held_back(place)]
+    others = rows([x for place, x in enumerate(inputs) if not is_held_back(place)])
     assert as_set(channels.held_back) == as_set(rows(held_back))
     assert torch.equal(torch.stack(channels.fitted.range), torch.stack(torch.aminmax(others, dim=0)).double())
     torch.testing.assert_close(channels.fitted.mean_square, others.double().square().mean(0))
 
 
-def test_of_one_batch_every_fourth_sample_is():
+def test_of_one_input_every_fourth_sample_is():
     (x,) = numbered((7, 2, 5))
     channels = seen([x])
     others = x[[0, 2, 3, 4, 6]].reshape(-1, 5)
@@ -48,12 +48,12 @@ def test_of_one_batch_every_fourth_sample_is():
     assert torch.equal(torch.stack(channels.fitted.range), torch.stack(torch.aminmax(others, dim=0)).double())
 
 
-@pytest.mark.parametrize("x", [torch.randn(1, 5), torch.randn(5), torch.randn(0, 5)], ids=["row", "vector", "empty"])
-def test_of_one_sample_nothing_is(x: torch.Tensor):
-    assert not seen([x]).held_back.numel()
+@pytest.mark.parametrize("shape", [(1, 5), (5,), (0, 5)], ids=["row", "vector", "empty"])
+def test_of_one_sample_nothing_is(shape: tuple[int, ...]):
+    assert not seen(numbered(shape)).held_back.numel()
 
 
-def test_what_all_batches_have_is_known_of_them_all():
+def test_what_all_inputs_have_is_known_of_them_all():
     inputs = numbered((3, 2, 5), (0, 5), (5,), (4, 5))
     every = rows(inputs).double()
     channels = seen(inputs)
@@ -61,19 +61,10 @@ def test_what_all_batches_have_is_known_of_them_all():
     torch.testing.assert_close(channels.mean_square, every.square().mean(0))
 
 
-def test_of_many_rows_each_is_as_likely_to_be_kept_and_none_twice():
-    sample = RowSample(1, torch.device("cpu"))
-    numbers = torch.arange(40_000.0)[:, None]
-    for part in numbers.split(3_000):
-        sample(part)
-    assert len(as_set(sample.kept)) == 256
-    counts = torch.histc(sample.kept, bins=8, min=0, max=40_000)
-    assert float((counts - 32).abs().max()) < 25  # over four standard deviations
-
-
-def test_the_same_rows_are_kept_each_time():
-    first, second = (RowSample(3, torch.device("cpu")) for _ in range(2))
-    (x,) = numbered((2_000, 3))
-    first(x)
-    second(x)
-    assert torch.equal(first.kept, second.kept)
+def test_a_layer_whose_weight_was_cut_is_taken_by_its_weight():
+    layer = nn.Linear(8, 2)
+    layer.weight = nn.Parameter(layer.weight[:, :5].detach())
+    channels = TriedChannels(layer)
+    for x in numbered((4, 5), (4, 5)):
+        channels(x)
+    assert channels.held_back.shape == (4, 5)
