@@ -14,7 +14,7 @@ from mono_quant.core.intervention import ProvenFlow
 from mono_quant.core.plan import refuse_empty, settle
 from mono_quant.core.plan_flow import read_outside, worth_watching
 from mono_quant.core.surgery import copy_with
-from mono_quant.errors import ConfigurationError
+from mono_quant.errors import ConfigurationError, PluginError
 from mono_quant.io.checks import run_once
 from mono_quant.modules import leave_fast_paths
 from mono_quant.observing import Statistics, new_observers, recall
@@ -79,6 +79,8 @@ class DataPasses:
                 layers = {**modules, **rewritten_layers(self.components, modules, plan)}
                 found = algorithm.find(layers, plan, Watched(flow, collector.statistics))
                 del layers
+            if found and algorithm.only_refines:
+                raise PluginError(f"algorithm {name!r} says that it only refines, and found {len(found)} rewrites")
             plan = plan.rewrite([*plan.rewrites, *found])
         refining = {name for name, algorithm in self.components.algorithms if refines(algorithm)}
         collected = {c.algorithm: c.statistics for c in collectors if c.algorithm in refining}  # the others are done
@@ -111,9 +113,11 @@ class DataPasses:
             return run
         run.collected.clear()  # large, and collected again; and whoever called may hold the run
         modules = dict(model.named_modules())
-        floats = rewritten_layers(self.components, modules, run.plan)
-        rewritten = leave_fast_paths(copy_with(model, floats, sharing_tensors=True), ())  # `feed` puts all back
-        refuse_other_function(model, rewritten, run.first, run.plan)
+        floats = rewritten_layers(self.components, modules, run.plan) if changed else {}
+        rewritten = model
+        if changed:
+            rewritten = leave_fast_paths(copy_with(model, floats, sharing_tensors=True), ())  # `feed` puts all back
+            refuse_other_function(model, rewritten, run.first, run.plan)
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
@@ -125,4 +129,5 @@ class DataPasses:
 
     def _waits(self, algorithm: Algorithm) -> bool:
         """Whether an algorithm collects nothing before others have changed inputs."""
-        return algorithm.only_refines and any(one.changes_inputs for _, one in self.components.algorithms)
+        others = (one for _, one in self.components.algorithms if one is not algorithm)
+        return algorithm.only_refines and any(one.changes_inputs for one in others)

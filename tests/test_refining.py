@@ -186,3 +186,27 @@ def test_statistics_are_collected_once(algorithms: list[str], only_refines: bool
     Quantizer(algorithms=algorithms, plugins=[plugin], validators=(), show_progress=False).quantize(net(), data)
     assert [one.inputs for one in plugin.watched] == [5, 5]
     assert data.reads == reads
+
+
+class FindsAfterAll(Algorithm):
+    only_refines = True
+
+    def find(self, *_: object) -> list[Rewrite]:
+        return [Rewrite(algorithm="finds", layers=("0",), removed={})]
+
+    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        del rewrite
+        return {"0": modules["0"]}
+
+
+class FindsPlugin:
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return [AlgorithmSpec(name="finds", summary="contradicts itself", factory=FindsAfterAll)]
+
+
+def test_one_that_says_that_it_only_refines_and_finds_rewrites_is_named():
+    with pytest.raises(PluginError, match="algorithm 'finds' says that it only refines, and found 1 rewrites"):
+        Quantizer(algorithms=["finds"], plugins=[FindsPlugin()], show_progress=False).quantize(
+            net(), [torch.randn(3, 8)]
+        )

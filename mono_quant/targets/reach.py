@@ -103,17 +103,11 @@ class Search:
         return cheapest(ladders, self._is_met, left, may_take_all=len(self._trial.free) < len(self._trial.layers))
 
     def _ladder(self, name: str) -> list[Step]:
-        """The steps of one layer, from what was asked for by other ways to float.
-
-        None that makes more noise, and none beside float that takes as many bytes.
-        """
+        """The steps of one layer, from what was asked for by other ways to float; none that makes more noise."""
         own, *others = self._trial.ways(name)
         noise, size = self._noise(name, own), self._trial.nbytes(name, own)
-        at_most = self._trial.nbytes(name, FLOAT)
         steps: list[Step] = []
         for way in others:
-            if way != FLOAT and self._trial.nbytes(name, way) >= at_most:
-                continue
             less = 0.0 if way == FLOAT else self._noise(name, way)
             if less < noise or way == FLOAT:
                 cost = max(self._trial.nbytes(name, way) - size, 0)

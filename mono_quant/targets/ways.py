@@ -10,6 +10,7 @@ from mono_quant.calibration.state import untouched
 from mono_quant.config import Component, Override
 from mono_quant.core.plan import tied_layers
 from mono_quant.core.selection import exactly
+from mono_quant.core.tensor_spec import WeightSpec
 from mono_quant.errors import UnsupportedLayerError
 from mono_quant.format_agreement import refused
 from mono_quant.plugin_api import LayerPlan, Observer, Scheme
@@ -59,8 +60,11 @@ class Ways:
         for name, (scheme, plan) in decided.items():
             layer = self.floats[name]
             statistics = {"input": observers[name]} if name in observers else {}
-            with untouched(f"scheme {plan.scheme!r}, which converts layer {name!r},", layer):
-                quantized = scheme.convert(layer, plan, statistics)
+            try:
+                with untouched(f"scheme {plan.scheme!r}, which converts layer {name!r},", layer):
+                    quantized = scheme.convert(layer, plan, statistics)
+            except UnsupportedLayerError:  # for instance, its weights are beyond float16
+                continue
             if name not in tied:
                 refine(layer, quantized, plan, algorithms, self.run.collected)
             use_kernels(quantized, self.components)
@@ -91,8 +95,13 @@ class Ways:
             plan = scheme.plan(name, self.floats[name])
         except UnsupportedLayerError:  # for instance, its weights do not come in groups of that size
             return None
-        changes = override.scheme is not None or (isinstance(plan, LayerPlan) and plan.needs_data)
-        return (scheme, plan) if isinstance(plan, LayerPlan) and changes else None
+        if not isinstance(plan, LayerPlan) or not (plan.needs_data or override.scheme is not None):
+            return None
+        return (scheme, plan) if any(map(_is_smaller_than_float, plan.weights.values())) else None
+
+
+def _is_smaller_than_float(spec: WeightSpec) -> bool:
+    return spec.is_scaled or spec.dtype.storage.itemsize < spec.dequantized_dtype.itemsize
 
 
 @attrs.frozen(kw_only=True)

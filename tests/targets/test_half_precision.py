@@ -41,3 +41,19 @@ def test_what_saves_no_bytes_is_not_given(dtype: torch.dtype):
     assert result.found.is_met
     assert "float16" not in result.found.changed.values()
     assert "float" in result.found.changed.values()
+
+
+def test_a_layer_whose_weights_are_beyond_it_goes_on_to_float():
+    model = net()
+    with torch.no_grad():
+        model[0].weight[0, 0] = 1e5
+    result = quantizer(60.0).quantize(model, data())
+    assert result.found.is_met
+    assert result.found.changed.get("0") != "float16"
+
+
+def test_weights_that_8_bits_hold_exactly_meet_any_target():
+    torch.manual_seed(0)
+    rows = [torch.randn(9, 1) for _ in range(3)]
+    result = quantizer(90.0).quantize(nn.Linear(1, 8).eval(), rows)
+    assert result.found.is_met

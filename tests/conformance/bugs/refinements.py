@@ -70,15 +70,19 @@ class Unbias(Algorithm):
         return {"bias": (layer.bias.detach().double() + shift).float()}
 
 
-@planted("test_what_only_refines_rewrites_nothing")
-class RewritesUnseen(Unbias):
+@planted("test_beside_one_that_may_change_inputs_it_gives_the_same")
+class WantsToBeAskedFirst(Unbias):
     only_refines = True
 
-    def find(self, *watched: object) -> list[Rewrite]:
-        return [Rewrite(algorithm="unbias", layers=("0",), removed={})]
+    def __init__(self) -> None:
+        self.was_asked = False
 
-    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-        return {"0": modules["0"]}
+    def find(self, *watched: object) -> list[Rewrite]:
+        self.was_asked = True
+        return []
+
+    def refine(self, *given: Any) -> Mapping[str, Tensor]:
+        return super().refine(*given) if self.was_asked else {}
 
 
 @planted("test_no_layer_gets_worse_on_the_data")
