@@ -32,7 +32,24 @@ def test_it_can_be_added_to(algorithm: str):
     assert list(result.plan.layers) == ["fc"]
 
 
-def test_another_default_dtype_changes_nothing():
+class Leaves(Halves):
+    """All of its rows outside of inference mode, whoever calls it."""
+
+    @torch.inference_mode(mode=False)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.clone())
+
+
+@pytest.mark.parametrize("algorithm", ["smoothquant", "bias-correction", "gptq"])
+def test_a_run_inside_of_inference_mode_watches_a_model_that_leaves_it(algorithm: str):
+    data = [torch.randn(8, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    with torch.inference_mode():
+        result = Quantizer(algorithms=[algorithm], validators=(), show_progress=False).quantize(Leaves(), data)
+    assert list(result.plan.layers) == ["fc"]
+
+
+@pytest.mark.parametrize("algorithm", ["smoothquant", "bias-correction", "gptq"])
+def test_another_default_dtype_changes_nothing(algorithm: str):
     data = [torch.randn(8, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     made = []
     for dtype in (torch.float32, torch.float64):
@@ -40,8 +57,8 @@ def test_another_default_dtype_changes_nothing():
         model = nn.Sequential(nn.Linear(16, 8))
         try:
             torch.set_default_dtype(dtype)
-            result = Quantizer(algorithms=["gptq"], validators=(), show_progress=False).quantize(model, data)
+            result = Quantizer(algorithms=[algorithm], validators=(), show_progress=False).quantize(model, data)
         finally:
             torch.set_default_dtype(torch.float32)
-        made.append(result.model.state_dict()["0.weight"])
-    assert torch.equal(*made)
+        made.append(result.model.state_dict())
+    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())

@@ -31,12 +31,12 @@ class RowSample:
         """Begin anew."""
         self._random = torch.Generator().manual_seed(0)
         with torch.inference_mode(mode=False):
-            self._keys = torch.full((len(self._rows),), -1.0)
+            self._keys = torch.full((len(self._rows),), -1.0, dtype=torch.float32)
 
     def __call__(self, x: Tensor) -> None:
         """Let the rows of an input ``(..., K)`` in."""
         rows, size = x.reshape(-1, x.shape[-1]), len(self._rows)
-        keys = torch.rand(len(rows), generator=self._random)
+        keys = torch.rand(len(rows), generator=self._random, dtype=torch.float32)
         best = torch.cat([self._keys, keys]).topk(size, sorted=False).indices
         coming = best[best >= size] - size
         going = torch.ones(size, dtype=torch.bool).index_fill_(0, best[best < size], 0).nonzero().squeeze(1)
