@@ -1,6 +1,6 @@
 """The ``awq`` algorithm: for which layers it is, and how much a factor must gain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -28,16 +28,24 @@ class AWQ(InputScaling[SeenInputs]):
     Args:
         grid: how many steps the exponent takes from 0 to 1, in each of both formulas; the time goes with it.
         insert: as for `InputScaling`.
+        readers: likewise.
         max_columns: layers with more inputs are left alone, since ``H`` has this number squared.
     """
 
     name = "awq"
 
-    def __init__(self, *, grid: int = 10, insert: bool = True, max_columns: int = 16384) -> None:
+    def __init__(
+        self,
+        *,
+        grid: int = 10,
+        insert: bool = True,
+        readers: Mapping[str, Sequence[str]] | None = None,
+        max_columns: int = 16384,
+    ) -> None:
         for option, value in (("grid", grid), ("max_columns", max_columns)):
             if type(value) is not int or value < 1:
                 raise ConfigurationError(f"{option} must be a whole number of at least 1, got {value!r}")
-        super().__init__(insert=insert)
+        super().__init__(insert=insert, readers=readers)
         self._grid = grid
         self._max_columns = max_columns
 

@@ -11,6 +11,7 @@ from mono_quant.core.smoothing.inputs import Inputs
 from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.scaled_layer import THROUGH, is_scaled_by_rows, may_scale_channels, scaled_channels
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale, scaled
+from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.algorithm import DataFlow
 from mono_quant.plugin_api.plan import Plan
 
@@ -31,9 +32,13 @@ class Places:
         modules: of the float model, by name.
         plan: what will be quantized.
         flow: what was watched, with `Inputs` of the layers and `SomeRows` of what may be a norm.
+        readers: module → the layers that read its output, for modules of which the user says so.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow, readers: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self._given = readers
         self._modules = modules
         self._plans = plan.layers
         self._flow = flow
@@ -42,14 +47,22 @@ class Places:
         self._used_twice = {entry.name for entry in plan.entries if entry.also}
 
     def before(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each module that can take a factor, with all layers that read its output."""
+        """Each module that can take a factor, with all layers that read its output.
+
+        Raises:
+            ConfigurationError: when the user has named the readers of a module, and it can take none for them.
+        """
+        self._refuse_unknown()
         for name, module in self._modules.items():
-            readers = self._readers(name)
-            if self._can_be(readers) and not self._are_bound(name, *readers):
-                width = self.reader(readers[0]).weight.shape[1]
-                alternating = torch.tensor([0.5, 2.0]).repeat(width)[:width]
-                if self.takes(name, module, alternating):
-                    yield name, readers
+            readers = self._given.get(name) or self._readers(name)
+            if self._can_be(readers) and not self._are_bound(name, *readers) and self._takes_any(name, module, readers):
+                yield name, readers
+            elif name in self._given:
+                raise ConfigurationError(
+                    f"{name!r} cannot take a factor for {', '.join(map(repr, readers))}: it has to be a norm or a "
+                    "linear layer whose output they read as it is; they have to be nn.Linear, quantized, and given "
+                    "data; and none of them may share its weight, run twice in a batch, or have hooks"
+                )
 
     def takes(self, name: str, module: nn.Module, factor: Tensor) -> bool:
         """Whether the output of a module that has a norm's parameters is multiplied with them; tried on some rows."""
@@ -71,6 +84,21 @@ class Places:
         """One of the layers."""
         weight, plan = cast("nn.Linear", self._modules[name]).weight.detach(), self._plans[name]
         return Reader(weight, plan.weights["weight"], plan.input, cast("Inputs", self._flow.statistic(name)))
+
+    def _takes_any(self, name: str, module: nn.Module, readers: Sequence[str]) -> bool:
+        width, *others = {self.reader(reader).weight.shape[1] for reader in readers}
+        alternating = torch.tensor([0.5, 2.0]).repeat(width)[:width]
+        is_as_wide = not others and self._is_a_place(name) and module.get_parameter("weight").shape[0] == width
+        return is_as_wide and self.takes(name, module, alternating)
+
+    def _is_a_place(self, name: str) -> bool:
+        may_be = may_scale(self._modules[name]) and isinstance(self._flow.statistic(name), SomeRows)
+        return may_be or self._may_scale_channels(name)
+
+    def _refuse_unknown(self) -> None:
+        named = {name: None for before, after in self._given.items() for name in (before, *after)}
+        if unknown := [name for name in named if name not in self._modules]:
+            raise ConfigurationError(f"readers name {', '.join(map(repr, unknown))}, which the model has not")
 
     def _readers(self, name: str) -> tuple[str, ...]:
         """All layers that read what a module gives; none where it cannot take a factor."""

@@ -1,6 +1,6 @@
 """The ``smoothquant`` algorithm: factors by which inputs are quantized with less noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -27,14 +27,21 @@ class SmoothQuant(InputScaling[TriedChannels]):
     Args:
         alpha: how much of the spread goes over to the weights, from 0 to 1; ``"auto"`` chooses for each layer.
         insert: as for `InputScaling`.
+        readers: likewise.
     """
 
     name = "smoothquant"
 
-    def __init__(self, *, alpha: float | Literal["auto"] = "auto", insert: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        alpha: float | Literal["auto"] = "auto",
+        insert: bool = True,
+        readers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         if alpha != "auto" and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
             raise ConfigurationError(f'alpha must be "auto" or from 0 to 1, got {alpha!r}')
-        super().__init__(insert=insert)
+        super().__init__(insert=insert, readers=readers)
         self._alphas = _GRID if alpha == "auto" else (float(alpha),)
 
     def inputs(self, layer: nn.Linear, plan: LayerPlan) -> TriedChannels | None:
