@@ -1,8 +1,8 @@
 """The search for the cheapest choice that meets a target, over figures alone.
 
 Steps give one layer a dearer way each, and are sorted by what they save of the noise for each byte they cost. The noise
-of different layers adds up, about, so how many of them suffice is found by bisection. What is not needed of them is
-then taken back: those that cost most first, as long as models may be measured.
+of different layers adds up, about, so how many of them suffice is found by bisection, from few to many. What is not
+needed of them is then taken back: those that cost most first, as long as models may be measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 import attrs
 
 __all__ = ["Step", "cheapest"]
+
+_FURTHER = 4
+"""How many times as many steps are tried next, while none suffice; from then on it is the middle."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,9 +52,13 @@ def cheapest(
     low, high = 0, len(steps)  # `low` steps do not suffice, `high` do
     if may_take_all and (not steps or budget.is_empty or not budget.is_met(_after(steps))):
         return None
+    reach = 1  # few steps first: a metric may rise and fall again, and few mostly do
     while high - low > 1 and not budget.is_empty:
-        middle = (low + high) // 2
-        low, high = (low, middle) if budget.is_met(_after(steps[:middle])) else (middle, high)
+        middle = min((low + high) // 2, reach)
+        if budget.is_met(_after(steps[:middle])):
+            high = middle
+        else:
+            low, reach = middle, _FURTHER * middle
     taken = steps[:high]
     needed = steps[high - 1] if high < len(steps) else None  # of which it was measured; all steps are known to suffice
     for step in sorted(taken, key=lambda step: -step.cost):

@@ -97,11 +97,11 @@ class Ways:
             return None
         if not isinstance(plan, LayerPlan) or not (plan.needs_data or override.scheme is not None):
             return None
-        return (scheme, plan) if any(map(_is_smaller_than_float, plan.weights.values())) else None
+        return None if plan.weights and all(map(_is_as_large_as_float, plan.weights.values())) else (scheme, plan)
 
 
-def _is_smaller_than_float(spec: WeightSpec) -> bool:
-    return spec.is_scaled or spec.dtype.storage.itemsize < spec.dequantized_dtype.itemsize
+def _is_as_large_as_float(spec: WeightSpec) -> bool:
+    return not spec.is_scaled and spec.dtype.storage.itemsize >= spec.dequantized_dtype.itemsize
 
 
 @attrs.frozen(kw_only=True)

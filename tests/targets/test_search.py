@@ -106,3 +106,17 @@ def test_what_turns_out_not_to_be_needed_is_taken_back():
 @pytest.mark.parametrize("ladders", [[], [[]]])
 def test_without_any_step_nothing_is_found(ladders: list[list[Step]]):
     assert cheapest(ladders, bool, 5) is None
+
+
+def test_where_few_steps_do_few_are_measured():
+    asked: list[int] = []
+
+    def is_met(choice: dict[str, str]) -> bool:
+        asked.append(len(choice))
+        return len(choice) in {3, 4} or len(choice) > 60  # as of a metric, which rises and falls again
+
+    ladders = [[Step(layer=str(number), way="float", gain=1.0 / (1 + number), cost=1)] for number in range(100)]
+    found = cheapest(ladders, is_met, 20, may_take_all=False)
+    assert found is not None
+    assert len(found) == 3
+    assert max(asked) <= 4
