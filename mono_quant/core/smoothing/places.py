@@ -55,7 +55,7 @@ class Places:
         self._refuse_unknown()
         for name, module in self._modules.items():
             readers = self._given.get(name) or self._readers(name)
-            if self._can_be(readers) and not self._are_bound(name, *readers) and self._takes_any(name, module, readers):
+            if self._can_be(readers) and not self._are_bound(name, *readers) and self._may_take_one(name, module, readers):
                 yield name, readers
             elif name in self._given:
                 raise ConfigurationError(
@@ -85,7 +85,7 @@ class Places:
         weight, plan = cast("nn.Linear", self._modules[name]).weight.detach(), self._plans[name]
         return Reader(weight, plan.weights["weight"], plan.input, cast("Inputs", self._flow.statistic(name)))
 
-    def _takes_any(self, name: str, module: nn.Module, readers: Sequence[str]) -> bool:
+    def _may_take_one(self, name: str, module: nn.Module, readers: Sequence[str]) -> bool:
         width, *others = {self.reader(reader).weight.shape[1] for reader in readers}
         alternating = torch.tensor([0.5, 2.0]).repeat(width)[:width]
         is_as_wide = not others and self._is_a_place(name) and module.get_parameter("weight").shape[0] == width
@@ -96,7 +96,7 @@ class Places:
         return may_be or self._may_scale_channels(name)
 
     def _refuse_unknown(self) -> None:
-        named = {name: None for before, after in self._given.items() for name in (before, *after)}
+        named = dict.fromkeys(name for before, after in self._given.items() for name in (before, *after))
         if unknown := [name for name in named if name not in self._modules]:
             raise ConfigurationError(f"readers name {', '.join(map(repr, unknown))}, which the model has not")
 

@@ -21,8 +21,8 @@ _GRID = tuple(step / 20 for step in range(21))
 class SmoothQuant(InputScaling[TriedChannels]):
     """Evens out the channels of the inputs of ``nn.Linear`` that are quantized.
 
-    Layers whose noise would not fall by a tenth stay as they are, and those whose outputs are no nearer to float on
-    samples that were held back.
+    Layers whose noise would not fall by a tenth stay as they are, and those whose outputs on inputs that were held back
+    would be further from float.
 
     Args:
         alpha: how much of the spread goes over to the weights, from 0 to 1; ``"auto"`` chooses for each layer.
