@@ -55,7 +55,11 @@ class Places:
         self._refuse_unknown()
         for name, module in self._modules.items():
             readers = self._given.get(name) or self._readers(name)
-            if self._can_be(readers) and not self._are_bound(name, *readers) and self._may_take_one(name, module, readers):
+            if (
+                self._can_be(readers)
+                and not self._are_bound(name, *readers)
+                and self._may_take_one(name, module, readers)
+            ):
                 yield name, readers
             elif name in self._given:
                 raise ConfigurationError(
