@@ -36,24 +36,33 @@ def refine(
         collected: algorithm → layer → what was collected.
 
     Raises:
-        ConfigurationError: when one chooses other codes after another has corrected the bias for those that there were.
+        ConfigurationError: when one comes too late: it chooses codes after another has corrected the bias for others, or
+            scales after another has chosen codes for others.
         PluginError: when an algorithm gives tensors that cannot take the place of others.
     """
     if not isinstance(quantized, QuantizedLayer):
         return
-    corrects = ""
+    corrects = chooses = ""
     for name, algorithm in algorithms:
         if refines(algorithm):
             statistic = collected.get(name, {}).get(plan.name)
             who = f"algorithm {name!r}, which refines layer {plan.name!r},"
             with untouched(who, layer, quantized, copied=True):
                 found = algorithm.refine(layer, quantized, plan, statistic)
-            if corrects and "weight" in found:
+            gives_codes = not found.keys().isdisjoint(plan.weights)
+            gives_scales = any(f"{weight}_scale" in found for weight in plan.weights)
+            if corrects and gives_codes:
                 raise ConfigurationError(
                     f"algorithm {name!r} chooses codes for layer {plan.name or '(model)'!r}, whose bias {corrects!r} "
                     f"has corrected for other ones: name {name!r} before {corrects!r}"
                 )
+            if chooses and gives_scales:
+                raise ConfigurationError(
+                    f"algorithm {name!r} chooses scales for layer {plan.name or '(model)'!r}, whose codes {chooses!r} "
+                    f"has chosen for other ones: name {name!r} before {chooses!r}"
+                )
             corrects = name if "bias" in found else corrects
+            chooses = name if gives_codes and not gives_scales else chooses
             _put(found, quantized, f"algorithm {name!r} refines layer {plan.name or '(model)'!r}")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mono_quant import Quantizer
 from mono_quant.core.tensors import same_bits
 from mono_quant.errors import ConfigurationError, PluginError
-from mono_quant.plugin_api import Algorithm, AlgorithmSpec, Rewrite, hookimpl
+from mono_quant.plugin_api import Algorithm, AlgorithmSpec, Refinement, Rewrite, hookimpl
 from mono_quant.result import QuantizationResult
 
 Refine = Callable[[nn.Module, nn.Module], Mapping[str, Tensor]]
@@ -20,15 +20,7 @@ class Plugin:
     """One algorithm that refines as a function says."""
 
     def __init__(self, refine: Refine) -> None:
-        class Refines(Algorithm):
-            def find(self, *watched: object) -> list[Rewrite]:
-                del watched
-                return []
-
-            def apply(self, *rewrite: object) -> dict[str, nn.Module]:
-                del rewrite
-                return {}
-
+        class Refines(Refinement):
             def refine(self, layer: nn.Module, quantized: nn.Module, *_: object) -> Mapping[str, Tensor]:
                 return refine(layer, quantized)
 

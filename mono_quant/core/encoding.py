@@ -15,7 +15,7 @@ from mono_quant.core.granularity import PerGroup, PerTensor
 from mono_quant.core.packing import pack, unpack
 from mono_quant.core.tensor_spec import WeightSpec
 
-__all__ = ["channels_of", "decode", "decode_channels", "encode"]
+__all__ = ["channels_of", "decode", "decode_channels", "encode", "put_codes", "put_qparams"]
 
 
 def encode(weight: Tensor, spec: WeightSpec) -> dict[str, Tensor]:
@@ -35,18 +35,36 @@ def encode(weight: Tensor, spec: WeightSpec) -> dict[str, Tensor]:
         stored["_scale"].fill_(SMALLEST_SCALE)
         return stored
     weight_CK = channels_of(weight, spec)
-    _set_qparams(stored, spec, *_ends(weight_CK, spec))
+    put_qparams(stored, choose_qparams(*_ends(weight_CK, spec), spec.dtype, symmetric=spec.symmetric))
+    put_codes(stored, weight_CK, spec)
+    return stored
+
+
+def put_codes(stored: Mapping[str, Tensor], weight_CK: Tensor, spec: WeightSpec) -> None:
+    """Put the codes that are nearest to a weight, by the scales and zero points that are there.
+
+    Args:
+        stored: tensors by suffix.
+        weight_CK: as `channels_of` gives it.
+        spec: how they are stored.
+    """
     codes_CW = stored[""] if spec.dtype.is_packed else stored[""].movedim(spec.axis, 0)
     for block, scratch_RK in scratch_blocks(weight_CK):
         weight_RGE = _groups(weight_CK[block].float(), spec)
         out = scratch_RK.view(weight_RGE.shape) if scratch_RK.numel() == weight_RGE.numel() else None
-        codes_RGE = codes_of(weight_RGE, *_qparams(stored, spec, block), spec.dtype, out=out)
+        codes_RGE = codes_of(weight_RGE, *_qparams(stored, spec, block), spec.code_type, out=out)
         codes_RK = codes_RGE.flatten(1)[:, : spec.per_channel]
         if spec.dtype.is_packed:
             codes_CW[block] = pack(codes_RK.to(torch.int8).sub_(spec.dtype.qmin), spec.dtype.bits)
         else:
             codes_CW[block] = codes_RK.view(-1, *codes_CW.shape[1:])
-    return stored
+
+
+def put_qparams(stored: Mapping[str, Tensor], qparams: tuple[Tensor, Tensor]) -> None:
+    """Put scales and zero points, as many as there are groups; symmetric weights have no place for the latter."""
+    for suffix, value in zip(("_scale", "_zero_point"), qparams, strict=True):
+        if suffix in stored:
+            stored[suffix].copy_(value.view_as(stored[suffix]))
 
 
 def decode(stored: Mapping[str, Tensor], spec: WeightSpec, *, at_once: bool = False) -> Tensor:
@@ -133,13 +151,6 @@ def _ends(weight_CK: Tensor, spec: WeightSpec) -> tuple[Tensor, Tensor]:
     blocks = (_groups(weight_CK[block].float(), spec) for block in row_blocks(weight_CK))
     ends = torch.cat([torch.stack([block_RGE.amin(dim=2), block_RGE.amax(dim=2)]) for block_RGE in blocks], dim=1)
     return ends[0], ends[1]
-
-
-def _set_qparams(stored: Mapping[str, Tensor], spec: WeightSpec, low: Tensor, high: Tensor) -> None:
-    scale, zero_point = choose_qparams(low, high, spec.dtype, symmetric=spec.symmetric)
-    for suffix, value in (("_scale", scale), ("_zero_point", zero_point)):
-        if suffix in stored:
-            stored[suffix].copy_(value.view_as(stored[suffix]))
 
 
 def _qparams(stored: Mapping[str, Tensor], spec: WeightSpec, channels: slice | Tensor) -> tuple[Tensor, Tensor | int]:

@@ -8,7 +8,7 @@ from attrs.validators import instance_of
 
 from mono_quant.core.granularity import Granularity, PerChannel, PerGroup, PerTensor, as_granularity
 from mono_quant.core.packing import packed_width
-from mono_quant.core.qtypes import UINT8, QType, as_qtype
+from mono_quant.core.qtypes import INT8, UINT8, QType, as_qtype
 from mono_quant.errors import ConfigurationError
 
 __all__ = ["TensorSpec", "WeightSpec"]
@@ -97,6 +97,11 @@ class WeightSpec(TensorSpec):
             raise ConfigurationError("uint8 codes are for activations; the codes of weights are signed: int2 to int8")
         if self.is_dynamic:
             raise ConfigurationError("a weight is quantized once: its range is not dynamic")
+
+    @property
+    def code_type(self) -> QType:
+        """The dtype, narrowed to the codes that may occur: symmetric int8 does without -128, as kernels expect."""
+        return attrs.evolve(self.dtype, qmin=-self.dtype.qmax) if self.symmetric and self.dtype == INT8 else self.dtype
 
     @property
     def axis(self) -> int:

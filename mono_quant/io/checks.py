@@ -13,7 +13,7 @@ from mono_quant.calibration.state import restoring
 from mono_quant.core.blocks import row_blocks
 from mono_quant.core.encoding import channels_of, decode_channels
 from mono_quant.core.originals import Writes
-from mono_quant.core.qtypes import INT8, UINT8
+from mono_quant.core.qtypes import UINT8
 from mono_quant.core.sqnr import energy, ratio_db, sum_sqnr_db, without_common_infinities
 from mono_quant.core.surgery import copy_with
 from mono_quant.core.tensor_spec import WeightSpec
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _MB = 2**20
-_LOWEST_CODE = -127
 
 
 class SqnrValidator(Validator):
@@ -201,14 +200,8 @@ def _range_errors(model: nn.Module) -> Iterator[str]:
 
 def _weight_errors(name: str, stored: Mapping[str, Tensor], spec: WeightSpec) -> Iterator[str]:
     codes, scale, zero_point = (stored.get(suffix) for suffix in ("", "_scale", "_zero_point"))
-    if (
-        spec.dtype == INT8
-        and spec.symmetric
-        and codes is not None
-        and codes.numel()
-        and int(codes.min()) < _LOWEST_CODE
-    ):
-        yield f"{name} has codes below {_LOWEST_CODE}"
+    if codes is not None and codes.dtype == torch.int8 and codes.numel() and int(codes.min()) < spec.code_type.qmin:
+        yield f"{name} has codes below {spec.code_type.qmin}"
     if scale is not None and not _is_positive(scale):
         yield f"{name}_scale is not finite and positive"
     if zero_point is not None and not bool(((zero_point >= spec.dtype.qmin) & (zero_point <= spec.dtype.qmax)).all()):

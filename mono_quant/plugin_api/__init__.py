@@ -3,7 +3,7 @@
 from mono_quant._atomic import replacing
 from mono_quant.core.sqnr import sqnr_db, sum_sqnr_db
 from mono_quant.plugin_api.activation import Activation
-from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
+from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Refinement, Statistic
 from mono_quant.plugin_api.artifact import JSON, Artifact
 from mono_quant.plugin_api.format import FolderFormat, Format, ProgramFormat
 from mono_quant.plugin_api.kernel import FusedRun, Kernel, Op, OpKind, QuantizedOp, Support, WeightOnlyOp
@@ -55,6 +55,7 @@ __all__ = [
     "ProgramFormat",
     "QuantizedLayer",
     "QuantizedOp",
+    "Refinement",
     "Removed",
     "Rewrite",
     "Runtime",

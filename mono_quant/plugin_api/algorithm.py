@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mono_quant.plugin_api.layer import QuantizedLayer
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
-__all__ = ["Algorithm", "DataFlow", "Statistic"]
+__all__ = ["Algorithm", "DataFlow", "Refinement", "Statistic"]
 
 
 class Statistic(Protocol):
@@ -124,3 +124,25 @@ class Algorithm(ABC):
         """
         del layer, quantized, plan, statistic
         return {}
+
+
+class Refinement(Algorithm):
+    """An algorithm that leaves the float model as it is, and gives better tensors to quantized layers alone."""
+
+    only_refines = True
+
+    def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
+        """Nothing."""
+        del modules, plan, flow
+        return ()
+
+    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        """Nothing."""
+        del rewrite, modules
+        return {}
+
+    @abstractmethod
+    def refine(
+        self, layer: nn.Module, quantized: QuantizedLayer, plan: LayerPlan, statistic: Statistic | None
+    ) -> Mapping[str, Tensor]:
+        """Better tensors, as for `Algorithm.refine`."""

@@ -4,6 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from mono_quant.core.qtypes import UINT8
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, WeightOnlyOp
 
@@ -11,6 +12,8 @@ __all__ = ["ROUNDING", "distance_from_reference", "floats_of", "weight_only_boun
 
 ROUNDING = 2**-24
 """Relative error of one float32 operation."""
+_EXACT = 2**24
+"""The largest sum of which float32 holds every whole number."""
 
 
 def floats_of(codes: Tensor, op: QuantizedOp) -> Tensor:
@@ -25,15 +28,26 @@ def distance_from_reference(actual: Tensor, x: Tensor, op: QuantizedOp) -> float
     The reference without bias rounds three times: the sum to float32, the product of the scales, the product of both.
     The kernel does the same in its own order and adds the bias: seven roundings, each of ``2^-24`` of a number not
     larger than ``|product| + |bias|``, element by element. Where that is zero, the result must be exact.
+
+    Where ``255 Σ|w|`` of a channel is beyond 2^24, a kernel may also make float32 of the sum of the codes' products
+    before it subtracts the zero point's part: two roundings more, each of a number not larger than that.
     """
     product_ = ReferenceKernel().pack(attrs.evolve(op, bias=None))(x)
     if actual.shape != product_.shape or actual.dtype != product_.dtype:
         return float("inf")
     bias = torch.zeros(()) if op.bias is None else op.bias.double().reshape(-1, *[1] * len(op.stride))
-    unit = 7 * ROUNDING * (product_.double().abs() + bias.abs())
+    unit = 7 * ROUNDING * (product_.double().abs() + bias.abs()) + 2 * ROUNDING * _large_sums(x, op)
     error = (actual.double() - (product_.double() + bias)).abs()
     distance = torch.where(error == 0, 0.0, error / unit)
     return float(torch.where(distance.isnan(), torch.inf, distance).max())
+
+
+def _large_sums(x: Tensor, op: QuantizedOp) -> Tensor:
+    """What ``255 Σ|w|`` of each channel stands for, where float32 may round it, in a shape that broadcasts; else 0."""
+    scale, _ = op.input_qparams(x)
+    sums = UINT8.qmax * op.weight.double().abs().flatten(1).sum(dim=1)
+    values = torch.where(sums > _EXACT, sums, 0.0) * op.weight_scale.double() * scale
+    return values.reshape(-1, *[1] * len(op.stride))
 
 
 def weight_only_bound(kernel: Kernel, op: WeightOnlyOp, x: Tensor) -> Tensor:

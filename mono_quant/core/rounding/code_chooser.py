@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
@@ -17,9 +17,9 @@ from mono_quant.core.rounding.rules import code_limits, within_rules
 from mono_quant.core.schemes.layers import LINEAR_AND_CONV, overridden
 from mono_quant.errors import ConfigurationError, QuantizationWarning
 from mono_quant.modules import SmoothedLinear
-from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
+from mono_quant.plugin_api.algorithm import Refinement, Statistic
 from mono_quant.plugin_api.layer import QuantizedLayer
-from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
+from mono_quant.plugin_api.plan import LayerPlan
 
 __all__ = ["CodeChooser", "CodeProblem"]
 
@@ -62,7 +62,7 @@ class CodeProblem:
         return row_errors(self.by_group(change_RK), self.hessian_GKK).flatten()
 
 
-class CodeChooser(Algorithm):
+class CodeChooser(Refinement):
     """Chooses other codes for the weights of linear layers and convolutions; scales and zero points stay.
 
     Takes part where weights are integers of 2 to 8 bits and the layer's inputs were watched. A row gets the codes that
@@ -78,8 +78,6 @@ class CodeChooser(Algorithm):
     failure: ClassVar[str]
     """Why `choose` may give None, and what to do."""
 
-    only_refines = True
-
     def __init__(self, *, max_columns: int) -> None:
         if type(max_columns) is not int or max_columns < 1:
             raise ConfigurationError(f"max_columns must be a whole number of at least 1, got {max_columns!r}")
@@ -93,16 +91,6 @@ class CodeChooser(Algorithm):
         """The products of the inputs of layers that can be refined."""
         del name
         return InputProducts(module) if plan is not None and self._is_for(module, plan) else None
-
-    def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
-        """Nothing: the float model stays as it is."""
-        del modules, plan, flow
-        return ()
-
-    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-        """Nothing."""
-        del rewrite, modules
-        return {}
 
     def refine(
         self, layer: nn.Module, quantized: QuantizedLayer, plan: LayerPlan, statistic: Statistic | None

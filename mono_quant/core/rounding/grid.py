@@ -40,9 +40,9 @@ class Grid:
         scale = stored["_scale"].reshape(-1, spec.groups).expand(spec.channels, spec.groups)
         zero_point = stored.get("_zero_point")
         if zero_point is None:
-            return cls(spec.dtype, scale, torch.zeros_like(scale), spec.group_size)
+            return cls(spec.code_type, scale, torch.zeros_like(scale), spec.group_size)
         zero_point_RG = zero_point.reshape(-1, spec.groups).expand_as(scale).to(scale.dtype)
-        return cls(spec.dtype, scale, zero_point_RG, spec.group_size)
+        return cls(spec.code_type, scale, zero_point_RG, spec.group_size)
 
     def of_rows(self, rows: slice) -> "Grid":
         """That of some rows."""

@@ -7,6 +7,9 @@ from mono_quant.core.rounding.input_rows import input_rows
 
 __all__ = ["InputProducts"]
 
+_ROWS = 256
+"""Added at a time: of more, some CPUs' libraries give each thread a part, and the last bits depend on their number."""
+
 
 class InputProducts:
     """``H = 2 XᵀX`` over all rows of all inputs, and how many rows there were.
@@ -32,9 +35,10 @@ class InputProducts:
         for rows_GNK in input_rows(self._layer, x.detach()):
             if not rows_GNK.shape[1]:
                 continue
-            rows = rows_GNK.float()
-            self._sum.baddbmm_(rows.mT, rows, alpha=2)
-            self.rows += rows.shape[1]
+            for some in torch.split(rows_GNK, _ROWS, dim=1):
+                rows = some.float()
+                self._sum.baddbmm_(rows.mT, rows, alpha=2)
+            self.rows += rows_GNK.shape[1]
 
     @property
     def hessian(self) -> Tensor:

@@ -6,13 +6,11 @@ Shape suffixes: R rows (channels), K columns (elements of a channel).
 import torch
 from torch import Tensor
 
+from mono_quant.core.qtypes import INT8
 from mono_quant.core.weights import pair_safe_rows
 from mono_quant.plugin_api.plan import LayerPlan
 
 __all__ = ["code_limits", "within_rules"]
-
-_SYMMETRIC_INT8 = -127
-"""The least code of int8 weights that kernels multiply by codes of inputs."""
 
 
 def code_limits(codes_RK: Tensor, plan: LayerPlan) -> tuple[Tensor, Tensor]:
@@ -20,11 +18,9 @@ def code_limits(codes_RK: Tensor, plan: LayerPlan) -> tuple[Tensor, Tensor]:
 
     Where the sum of two is bounded, the largest code of a row may stay, and no other may pass the second.
     """
-    dtype = plan.weights["weight"].dtype
-    if plan.input is None:
-        return codes_RK.new_full((1, 1), dtype.qmin), codes_RK.new_full((1, 1), dtype.qmax)
-    if not bool(pair_safe_rows(codes_RK).all()):
-        return codes_RK.new_full((1, 1), _SYMMETRIC_INT8), codes_RK.new_full((1, 1), dtype.qmax)
+    if plan.input is None or not bool(pair_safe_rows(codes_RK).all()):
+        codes = plan.weights["weight"].code_type
+        return codes_RK.new_full((1, 1), codes.qmin), codes_RK.new_full((1, 1), codes.qmax)
     two = min(2, codes_RK.shape[1])
     highest = codes_RK.topk(two, dim=1).values[:, -1:]
     lowest = codes_RK.topk(two, dim=1, largest=False).values[:, -1:]
@@ -33,8 +29,7 @@ def code_limits(codes_RK: Tensor, plan: LayerPlan) -> tuple[Tensor, Tensor]:
 
 def within_rules(found_RK: Tensor, codes_RK: Tensor) -> Tensor:
     """The codes found, but for rows that break a rule which those of the scheme keep."""
-    keeps = found_RK.amin(dim=1) >= _SYMMETRIC_INT8
-    safe = pair_safe_rows(codes_RK)
-    if bool(safe.all()):
+    keeps = found_RK.amin(dim=1) >= -INT8.qmax
+    if bool(pair_safe_rows(codes_RK).all()):
         keeps &= pair_safe_rows(found_RK)
     return torch.where(keeps[:, None], found_RK, codes_RK)

@@ -67,6 +67,15 @@ def test_int8_codes_gain_and_stay_safe_on_every_cpu(algorithm: str, scheme: str)
     assert not torch.equal(before.model[0].weight, after.model[0].weight)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_int8_weights_alone_keep_away_from_the_code_that_kernels_do_not_expect(algorithm: str, seed: int):
+    model, data = linear(32, 16), [correlated(64, 32)]
+    with torch.no_grad():
+        model[0].weight[:, seed % 3 :: 3] = -0.17 - 0.001 * seed  # all others are to make up for what these lose
+    after = refined(algorithm, model, data, "int8-weight-only")
+    assert int(after.model[0].stored("weight")[""].min()) >= -127
+
+
 def test_codes_of_the_full_range_may_use_it(algorithm: str):
     model, data = linear(64, 48), batches(64)
     scheme = {"name": "int8-static", "saturation": "full-range"}

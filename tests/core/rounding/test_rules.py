@@ -46,11 +46,13 @@ def test_where_the_whole_range_is_used_only_the_least_code_is_kept_out():
     assert (int(lowest), int(highest)) == (-127, 127)
 
 
-@pytest.mark.parametrize("bits", [2, 5, 8])
-def test_weights_alone_may_use_all_codes(bits: int):
-    plan = plan_of({"name": f"int{bits}-weight-only", "granularity": "per-channel"})
+@pytest.mark.parametrize(
+    ("bits", "symmetric", "least"), [(2, True, -2), (5, True, -16), (5, False, -16), (8, False, -128), (8, True, -127)]
+)
+def test_weights_alone_may_use_all_codes_but_the_least_of_symmetric_int8(bits: int, symmetric: bool, least: int):  # noqa: FBT001
+    plan = plan_of({"name": f"int{bits}-weight-only", "granularity": "per-channel", "symmetric": symmetric})
     lowest, highest = code_limits(torch.zeros(16, 24, dtype=torch.int8), plan)
-    assert (int(lowest), int(highest)) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    assert (int(lowest), int(highest)) == (least, 2 ** (bits - 1) - 1)
 
 
 def test_a_row_that_breaks_the_rule_keeps_what_it_had():
