@@ -12,6 +12,7 @@ from mono_quant.core.batchnorm import BatchNormFold
 from mono_quant.core.bias import BiasCorrection
 from mono_quant.core.equalization import CrossLayerEqualization
 from mono_quant.core.gptq import GPTQ
+from mono_quant.core.hqq import HQQ
 from mono_quant.core.smoothing import SmoothQuant
 from mono_quant.testing import AlgorithmSuite, RefinementSuite
 from mono_quant.testing.models import batches, small_net
@@ -162,6 +163,30 @@ class TestAdaRound(RefinementSuite):
 
     def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
         return code_choosing_cases()
+
+
+class TestHQQ(RefinementSuite):
+    name = "hqq"
+    needs_data = False
+    slack = 0.1  # it does not look at the data
+
+    def make(self) -> HQQ:
+        return HQQ()
+
+    def cases(self) -> Mapping[str, tuple[Any, nn.Module, Sequence[Any]]]:
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 48)).eval()
+        conv = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(16, 12, 3)).eval()
+        rows, images = [torch.randn(64, 96) for _ in range(3)], [torch.randn(4, 8, 8, 8) for _ in range(3)]
+        int3 = {"name": "int3-weight-only", "group_size": 40, "misfit": "pad"}
+        int2 = {"name": "int2-weight-only", "granularity": "per-channel"}
+        int4 = {"name": "int4-weight-only", "granularity": "per-tensor"}
+        for layer in (linear[0], linear[2], conv[0], conv[2]):
+            nn.init.normal_(layer.weight, std=0.1)  # as training leaves them: most are small
+        return {
+            "int3 linear": (int3, linear, rows), "int2 linear": (int2, linear, rows),
+            "int3 convolutions": (int3, conv, images), "int4 convolutions": (int4, conv, images),
+        }  # fmt: skip
 
 
 class TestBiasCorrectionAsARefinement(RefinementSuite):

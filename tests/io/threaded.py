@@ -28,6 +28,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "equalization": {"scheme": PER_TENSOR, "algorithms": ["bn-fold", "cross-layer-equalization"]},
     "gptq": {"scheme": INT4, "algorithms": ["bn-fold", "gptq"]},
     "adaround": {"scheme": INT4, "algorithms": ["bn-fold", {"name": "adaround", "iterations": 50}]},
+    "hqq": {"scheme": INT4, "algorithms": ["bn-fold", "hqq"]},
+    "hqq of whole weights": {
+        "scheme": {"name": "int4-weight-only", "granularity": "per-tensor"},
+        "algorithms": ["bn-fold", "hqq"],
+    },
     "awq": {"scheme": INT4, "algorithms": ["bn-fold", "awq"]},
     "several": {"algorithms": ["bn-fold", "smoothquant", "gptq", "bias-correction"]},
 }
