@@ -22,7 +22,8 @@ is synthetic, read by eSpeak NG from real texts. Written by `nox -s accuracy` wi
 - Schemes have their defaults, but for `full-range`, which is the option `saturation="full-range"` and
   [not for every CPU](../explanation/saturation.md), `per-token`, which is `activations="per-token"`, and `symmetric`.
 - Groups are of 128 weights, or, where that does not divide the weights of a channel, of the largest number below that
-  does, as 96 does of 576 (`misfit="adjust"`). No layer was left out by hand, and codes are found by rounding alone.
+  does, as 96 does of 576 (`misfit="adjust"`). No layer was left out by hand, and codes are found by rounding alone,
+  but for `hqq`, which is the algorithm of that name: it needs no data either.
 - *SQNR* is that of the model's output, on a batch that calibration has not seen. *Layers* counts those with parameters.
   *File* is the `.safetensors` file, in MB of 2^20 bytes and as a share of that of float32.
 - The kernels are those that add no rounding of their own, `onednn` for integer inputs and `dequantize` for others.
@@ -111,7 +112,7 @@ def _kept(result: Results) -> str:
 def _layers(scheme: str, outcome: Outcome) -> str:
     layers = []
     for (layer_type, reason), count in outcome.kept.items():
-        is_unknown = reason == f"{scheme.partition(' ')[0]} does not quantize {layer_type}"
+        is_unknown = reason == f"{scheme.partition(' ')[0].rstrip(',')} does not quantize {layer_type}"
         layers.append(f"{count} {layer_type} ({'a type that it does not know' if is_unknown else reason})")
     return _listed(layers) or "none"
 

@@ -20,8 +20,8 @@ from .memory import Peak
 TOGETHER = {
     "int8-static": ("bn-fold", "cross-layer-equalization", "smoothquant", "gptq", "bias-correction"),
     "int8-static, adaround": ("bn-fold", "cross-layer-equalization", "smoothquant", "adaround", "bias-correction"),
-    "int4-weight-only": ("bn-fold", "awq", "gptq", "bias-correction"),
-    "int4-weight-only, adaround": ("bn-fold", "awq", "adaround", "bias-correction"),
+    "int4-weight-only": ("bn-fold", "awq", "hqq", "gptq", "bias-correction"),
+    "int4-weight-only, adaround": ("bn-fold", "awq", "hqq", "adaround", "bias-correction"),
 }
 """``gptq`` and ``adaround`` choose the same codes, ``smoothquant`` and ``awq`` are for other schemes."""
 

@@ -16,13 +16,16 @@ SCHEMES: dict[str, Mapping[str, object]] = {
     "int8-weight-only": {"name": "int8-weight-only"},
     "int4-weight-only": {"name": "int4-weight-only", **_FITTED},
     "int4-weight-only symmetric": {"name": "int4-weight-only", "symmetric": True, **_FITTED},
+    "int4-weight-only, hqq": {"name": "int4-weight-only", **_FITTED},
     "int3-weight-only": {"name": "int3-weight-only", **_FITTED},
+    "int3-weight-only, hqq": {"name": "int3-weight-only", **_FITTED},
     "int2-weight-only": {"name": "int2-weight-only", **_FITTED},
+    "int2-weight-only, hqq": {"name": "int2-weight-only", **_FITTED},
     "float8-weight-only": {"name": "float8-weight-only"},
     "float16": {"name": "float16"},
     "bfloat16": {"name": "bfloat16"},
 }
-"""Groups, where there are any, are of 128, or of what is below that and divides."""
+"""Groups, where there are any, are of 128, or of what is below that and divides. After a comma stands an algorithm."""
 
 
 def quantizer_for(scheme: str, **options: object) -> Quantizer:
@@ -32,5 +35,6 @@ def quantizer_for(scheme: str, **options: object) -> Quantizer:
     chance of a busy machine is in them.
     """
     wanted = SCHEMES[scheme]
+    algorithms = ("bn-fold", *scheme.split(", ")[1:])
     kernel = "onednn" if wanted["name"] in {"int8-static", "int8-dynamic"} else "dequantize"
-    return Quantizer(wanted, kernel=kernel, show_progress=False, **options)
+    return Quantizer(wanted, algorithms=algorithms, kernel=kernel, show_progress=False, **options)
