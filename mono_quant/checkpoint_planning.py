@@ -1,6 +1,7 @@
 """What is to become of the tensors of a checkpoint, found from names, dtypes and shapes alone."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mono_quant._plugins.components import Components
+from mono_quant._user_line import level_of_the_user
 from mono_quant.checkpoint_selection import TensorSelection
 from mono_quant.config import QuantizationConfig
 from mono_quant.core.checkpoint_plan import joined, layer_and_parameter, plan_tensors
-from mono_quant.errors import ConfigurationError
+from mono_quant.errors import ConfigurationError, QuantizationWarning
 from mono_quant.format_agreement import agreed_without_model
 from mono_quant.io.artifact import expand_ties
 from mono_quant.io.checkpoint import Checkpoint, TensorInfo
@@ -85,12 +87,27 @@ def plan_checkpoint(checkpoint: Checkpoint, components: Components) -> PlannedCh
         ArtifactError: when the checkpoint's manifest does not fit its tensors.
         ConfigurationError: when it is quantized already, a pattern is of a class, or matches nothing, nothing would be
             quantized, or the format cannot hold what would be.
+
+    Warns:
+        QuantizationWarning: when algorithms are asked for, which work on layers.
     """
+    _warn_of_algorithms(components)
     infos, ties = _names_of(checkpoint)
     plan = agreed_without_model(_ledger(infos, ties, components, source=checkpoint.source), components)
     specs = weight_specs(plan.layers)
     after, after_ties = _after(infos, ties, specs)
     return PlannedCheckpoint(plan=plan, specs=specs, before=infos, after=after, ties=after_ties)
+
+
+def _warn_of_algorithms(components: Components) -> None:
+    usual = {algorithm.name for algorithm in QuantizationConfig().algorithms}
+    if asked := [one.name for one in components.config.algorithms if one.name not in usual]:
+        warnings.warn(
+            f"without a model no algorithm takes part, so not {', '.join(map(repr, asked))}: each weight is rounded as "
+            "its scheme does. Quantize the model, with Quantizer.quantize or --model, or leave them out",
+            QuantizationWarning,
+            stacklevel=level_of_the_user(),
+        )
 
 
 def shapes_of(infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The calibration data passing through the model: once for all, and once more where rewrites change inputs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -117,7 +118,9 @@ class DataPasses:
         rewritten = model
         if changed:
             rewritten = leave_fast_paths(copy_with(model, floats, sharing_tensors=True), ())  # `feed` puts all back
-            refuse_other_function(model, rewritten, run.first, run.plan)
+            claimed = any(one.checks_every_batch for _, one in self.components.algorithms)
+            for batch in self._drawn(data) if claimed else [run.first]:
+                refuse_other_function(model, rewritten, batch, run.plan, are_claimed=claimed)
         stale = [name for name in run.observers if name in changed]
         observers = new_observers(self.components, modules, run.plan, stale)
         refining = [(name, one) for name, one in self.components.algorithms if refines(one)]
@@ -126,6 +129,10 @@ class DataPasses:
         never_ran(observers)
         collected = {collector.algorithm: collector.statistics for collector in collectors}
         return attrs.evolve(run, observers={**run.observers, **observers}, collected=collected)
+
+    def _drawn(self, data: Iterable[Any]) -> Iterator[Batch]:
+        """The batches that `feed` draws."""
+        return islice(self.components.source_for(data).batches(data), self.components.config.num_samples)
 
     def _waits(self, algorithm: Algorithm) -> bool:
         """Whether an algorithm collects nothing before others have changed inputs."""

@@ -36,34 +36,53 @@ def refine(
         collected: algorithm → layer → what was collected.
 
     Raises:
-        ConfigurationError: when one comes too late: it chooses codes after another has corrected the bias for others, or
-            scales after another has chosen codes for others.
+        ConfigurationError: when one comes too late: it chooses codes after another has corrected the bias for others,
+            or scales after another has chosen codes for others.
         PluginError: when an algorithm gives tensors that cannot take the place of others.
     """
     if not isinstance(quantized, QuantizedLayer):
         return
-    corrects = chooses = ""
+    order = _Order(plan)
     for name, algorithm in algorithms:
         if refines(algorithm):
             statistic = collected.get(name, {}).get(plan.name)
             who = f"algorithm {name!r}, which refines layer {plan.name!r},"
             with untouched(who, layer, quantized, copied=True):
                 found = algorithm.refine(layer, quantized, plan, statistic)
-            gives_codes = not found.keys().isdisjoint(plan.weights)
-            gives_scales = any(f"{weight}_scale" in found for weight in plan.weights)
-            if corrects and gives_codes:
-                raise ConfigurationError(
-                    f"algorithm {name!r} chooses codes for layer {plan.name or '(model)'!r}, whose bias {corrects!r} "
-                    f"has corrected for other ones: name {name!r} before {corrects!r}"
-                )
-            if chooses and gives_scales:
-                raise ConfigurationError(
-                    f"algorithm {name!r} chooses scales for layer {plan.name or '(model)'!r}, whose codes {chooses!r} "
-                    f"has chosen for other ones: name {name!r} before {chooses!r}"
-                )
-            corrects = name if "bias" in found else corrects
-            chooses = name if gives_codes and not gives_scales else chooses
+            if not isinstance(found, Mapping):
+                raise PluginError(f"{who} gave {found!r}: it has to give tensors by name, none of them for no change")
+            order.check(name, found)
             _put(found, quantized, f"algorithm {name!r} refines layer {plan.name or '(model)'!r}")
+
+
+class _Order:
+    """Who has found what for a layer: a bias is right for the codes that there were, and codes for their scales."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        self._plan = plan
+        self._corrected_by = ""
+        self._chosen_by: dict[str, str] = {}  # by weight
+
+    def check(self, name: str, found: Mapping[str, Tensor]) -> None:
+        """Take note of what an algorithm found, or refuse it."""
+        layer = self._plan.name or "(model)"
+        for weight in self._plan.weights:
+            gives_scales = not found.keys().isdisjoint((f"{weight}_scale", f"{weight}_zero_point"))
+            chosen_by = self._chosen_by.get(weight)
+            if self._corrected_by and (gives_scales or weight in found):
+                raise ConfigurationError(
+                    f"algorithm {name!r} chooses codes for layer {layer!r}, whose bias {self._corrected_by!r} "
+                    f"has corrected for other ones: name {name!r} before {self._corrected_by!r}"
+                )
+            if chosen_by and gives_scales:
+                raise ConfigurationError(
+                    f"algorithm {name!r} chooses scales for layer {layer!r}, whose codes {chosen_by!r} "
+                    f"has chosen for other ones: name {name!r} before {chosen_by!r}"
+                )
+            if weight in found and not gives_scales:
+                self._chosen_by[weight] = name
+        if "bias" in found:
+            self._corrected_by = name
 
 
 def _put(found: Mapping[str, Tensor], quantized: QuantizedLayer, what: str) -> None:

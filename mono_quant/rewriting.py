@@ -35,6 +35,9 @@ _ROUNDING = 1e4
 _AT_MOST = 0.05
 """The part of the largest output that it may be off at most: in half precision so many steps would be any number."""
 
+_CLAIMED = "name all readers of each module and no others, "
+"""What else to do where the user has named them."""
+
 
 @attrs.frozen(eq=False)
 class Watched:
@@ -136,7 +139,9 @@ def refuse_read_once(data: object, algorithms: Iterable[tuple[str, Algorithm]]) 
         )
 
 
-def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, plan: Plan) -> None:
+def refuse_other_function(
+    model: nn.Module, rewritten: nn.Module, batch: Batch, plan: Plan, *, are_claimed: bool = False
+) -> None:
     """Compare the float model before and after its rewrites on a batch.
 
     Args:
@@ -144,6 +149,7 @@ def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, 
         rewritten: after.
         batch: what both are run on.
         plan: with the rewrites.
+        are_claimed: whether some of them rest on what the user said.
 
     Raises:
         PluginError: when the outputs differ by more than rounding explains.
@@ -161,7 +167,8 @@ def refuse_other_function(model: nn.Module, rewritten: nn.Module, batch: Batch, 
         if not error <= min(_ROUNDING * torch.finfo(x.dtype).eps, _AT_MOST) * largest:
             raise PluginError(
                 f"after the rewrites of {' and '.join(algorithms)} the float model gives another output, off by "
-                f"{error:.2g} where the largest is {largest:.2g}: leave the algorithm out, or exclude its layers"
+                f"{error:.2g} where the largest is {largest:.2g}: "
+                f"{_CLAIMED if are_claimed else ''}leave the algorithm out, or exclude its layers"
             )
 
 

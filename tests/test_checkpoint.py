@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import mono_quant
 from mono_quant import Quantizer, dequantize_model, load_model, quantize
 from mono_quant.checkpoint import dequantize_checkpoint
-from mono_quant.errors import ArtifactError, ConfigurationError, UnsupportedLayerError
+from mono_quant.errors import ArtifactError, ConfigurationError, QuantizationWarning, UnsupportedLayerError
 from mono_quant.modules import QuantizedModule
 from mono_quant.plugin_api import Artifact, Format, FormatSpec
 
@@ -105,6 +105,19 @@ def test_saving_twice_gives_the_same_bytes(model: nn.Module, tmp_path: Path):
     for name in ("a", "b"):
         checkpoint.save(tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("algorithms", [["hqq"], ["bn-fold", "gptq", "hqq"]])
+def test_algorithms_that_take_no_part_without_a_model_are_named(algorithms: list[str], tmp_path: Path):
+    weights = {"fc.weight": torch.randn(16, 32)}
+    quantizer = Quantizer("int8-weight-only", algorithms=algorithms)
+    named = ", ".join(repr(name) for name in algorithms if name != "bn-fold")
+    with pytest.warns(QuantizationWarning, match=f"no algorithm takes part, so not {named}:"):
+        quantizer.quantize_checkpoint(weights)
+    (tmp_path / "in").mkdir()
+    safetensors.torch.save_file(weights, tmp_path / "in" / "model.safetensors")
+    with pytest.warns(QuantizationWarning, match=f"no algorithm takes part, so not {named}:"):
+        quantizer.quantize_folder(tmp_path / "in", tmp_path / "out", workers=1)
 
 
 def test_patterns_choose_layers_by_their_names(model: nn.Module):

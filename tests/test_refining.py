@@ -108,6 +108,74 @@ def test_codes_that_are_chosen_after_biases_were_corrected_for_others_are_refuse
     Quantizer(scheme, algorithms=[chooser, "bias-correction"], show_progress=False).quantize(model, data)
 
 
+class Several:
+    """Algorithms, each of which gives some tensors of every layer back as they are."""
+
+    def __init__(self, **given: list[str]) -> None:
+        self._given = given
+
+    @hookimpl
+    def mono_quant_algorithms(self) -> list[AlgorithmSpec]:
+        return [
+            AlgorithmSpec(name=name, summary="as a test says", factory=self._giving(names))
+            for name, names in self._given.items()
+        ]
+
+    @staticmethod
+    def _giving(names: list[str]) -> type[Refinement]:
+        class Gives(Refinement):
+            def refine(self, _: object, quantized: nn.Module, *__: object) -> Mapping[str, Tensor]:
+                own = {**dict(quantized.named_buffers()), **dict(quantized.named_parameters())}
+                return {name: own[name].detach().clone() for name in names}
+
+        return Gives
+
+
+def refined_by(model: nn.Module, **given: list[str]) -> None:
+    scheme = {"name": "int4-weight-only", "granularity": "per-channel"}
+    Quantizer(scheme, algorithms=[*given], plugins=[Several(**given)], validators=(), show_progress=False).quantize(
+        model
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (["bias"], ["weight"], "'second' chooses codes for layer '0', whose bias 'first' has corrected"),
+        (["bias"], ["weight_scale"], "whose bias 'first' has corrected"),
+        (["bias"], ["weight_zero_point"], "whose bias 'first' has corrected"),
+        (["weight"], ["weight_scale"], "'second' chooses scales for layer '0', whose codes 'first' has chosen"),
+        (["weight"], ["weight_zero_point", "weight"], "whose codes 'first' has chosen"),
+    ],
+)
+def test_who_comes_too_late_is_told_its_place(first: list[str], second: list[str], said: str):
+    with pytest.raises(ConfigurationError, match=f"{said}.*name 'second' before 'first'"):
+        refined_by(net(), first=first, second=second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["weight"], ["weight"]), (["weight"], ["bias"]), (["bias"], ["bias"]), ([], ["weight_scale"]),
+        (["weight_scale", "weight"], ["weight"]), (["weight_scale", "weight"], ["weight_scale", "weight"]),
+    ],
+)  # fmt: skip
+def test_any_other_order_is_right(first: list[str], second: list[str]):
+    refined_by(net(), first=first, second=second)
+
+
+def test_scales_of_one_weight_may_follow_codes_of_another():
+    lstm = nn.Sequential(nn.LSTM(8, 6)).eval()
+    refined_by(lstm, first=["weight_ih_l0"], second=["weight_hh_l0", "weight_hh_l0_scale"])
+    with pytest.raises(ConfigurationError, match="name 'second' before 'first'"):
+        refined_by(lstm, first=["weight_hh_l0"], second=["weight_hh_l0", "weight_hh_l0_scale"])
+
+
+def test_one_that_gives_nothing_at_all_is_named():
+    with pytest.raises(PluginError, match="algorithm 'refines', which refines layer '0', gave None"):
+        quantized(net(), lambda *_: None)  # type: ignore[arg-type,return-value]
+
+
 class Watches:
     """Counts the inputs that it is given."""
 

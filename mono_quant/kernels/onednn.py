@@ -33,6 +33,8 @@ _OF_CONVOLUTIONS = {"conv1d": frozenset(["relu"]), "conv2d": frozenset(["relu", 
 class OnednnKernel(Kernel):
     """``onednn.qlinear_pointwise`` and ``onednn.qconv_pointwise``: uint8 in, float32 or uint8 out."""
 
+    rounds_sums = True  # with AMX
+
     @property
     def pairs_int16(self) -> bool:  # type: ignore[override]
         """Found by computing the worst case, for both of its operators."""

@@ -72,6 +72,12 @@ class Algorithm(ABC):
     The calibration data are then read a second time, with the rewritten model, for all layers that a rewrite names.
     """
 
+    checks_every_batch: bool = False
+    """Whether its rewrites rest on what the user said, so that one batch may not show that they are right.
+
+    Where inputs change, the float model before and after them is then compared on all calibration batches.
+    """
+
     only_refines: ClassVar[bool] = False
     """Whether `find` finds nothing, ever: what it collects is then collected of the model that is quantized alone.
 

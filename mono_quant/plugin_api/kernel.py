@@ -121,6 +121,9 @@ class Kernel(ABC):
     pairs_int16: bool = False
     """Whether it adds two products in int16 on this CPU, so that it is exact only for pair-safe weights."""
 
+    rounds_sums: bool = False
+    """Whether it may round the sum of the codes' products to float32 before it subtracts the zero point's part."""
+
     precision: torch.dtype = torch.float32
     """The float type that it rounds inputs and outputs to; it must equal the reference but for that rounding."""
 

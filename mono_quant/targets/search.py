@@ -1,8 +1,9 @@
 """The search for the cheapest choice that meets a target, over figures alone.
 
 Steps give one layer a dearer way each, and are sorted by what they save of the noise for each byte they cost. The noise
-of different layers adds up, about, so how many of them suffice is found by bisection, from few to many. What is not
-needed of them is then taken back: those that cost most first, as long as models may be measured.
+of different layers adds up, about, so how many of them suffice is found by bisection; few are tried first, as long as
+measurements for bisection remain. What is not needed of them is then taken back: those that cost most first, as long as
+models may be measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +55,9 @@ def cheapest(
         return None
     reach = 1  # few steps first: a metric may rise and fall again, and few mostly do
     while high - low > 1 and not budget.is_empty:
-        middle = min((low + high) // 2, reach)
+        half = (low + high) // 2
+        may_be_bisected = budget.left > (high - low).bit_length()  # after one measurement more
+        middle = min(half, reach) if may_be_bisected else half
         if budget.is_met(_after(steps[:middle])):
             high = middle
         else:
@@ -72,14 +75,14 @@ def cheapest(
 class _Budget:
     def __init__(self, is_met: Callable[[dict[str, str]], bool], evaluations: int) -> None:
         self._is_met = is_met
-        self._left = evaluations
+        self.left = evaluations
 
     @property
     def is_empty(self) -> bool:
-        return self._left <= 0
+        return self.left <= 0
 
     def is_met(self, choice: dict[str, str]) -> bool:
-        self._left -= 1
+        self.left -= 1
         return self._is_met(choice)
 
 

@@ -4,7 +4,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from mono_quant.core.qtypes import UINT8
 from mono_quant.kernels.reference import ReferenceKernel
 from mono_quant.plugin_api.kernel import Kernel, QuantizedOp, WeightOnlyOp
 
@@ -22,31 +21,42 @@ def floats_of(codes: Tensor, op: QuantizedOp) -> Tensor:
     return ((codes - zero_point).double() * scale).float()
 
 
-def distance_from_reference(actual: Tensor, x: Tensor, op: QuantizedOp) -> float:
+def distance_from_reference(actual: Tensor, x: Tensor, op: QuantizedOp, *, rounds_sums: bool = False) -> float:
     """The largest difference of a kernel's output from the reference's, in units of what rounding explains.
 
     The reference without bias rounds three times: the sum to float32, the product of the scales, the product of both.
     The kernel does the same in its own order and adds the bias: seven roundings, each of ``2^-24`` of a number not
     larger than ``|product| + |bias|``, element by element. Where that is zero, the result must be exact.
 
-    Where ``255 Σ|w|`` of a channel is beyond 2^24, a kernel may also make float32 of the sum of the codes' products
-    before it subtracts the zero point's part: two roundings more, each of a number not larger than that.
+    A kernel that `rounds_sums` makes float32 of the sum of the codes' products and of the zero point's part, and of
+    what they stand for: two roundings more for each of them that is beyond 2^24.
     """
     product_ = ReferenceKernel().pack(attrs.evolve(op, bias=None))(x)
     if actual.shape != product_.shape or actual.dtype != product_.dtype:
         return float("inf")
-    bias = torch.zeros(()) if op.bias is None else op.bias.double().reshape(-1, *[1] * len(op.stride))
-    unit = 7 * ROUNDING * (product_.double().abs() + bias.abs()) + 2 * ROUNDING * _large_sums(x, op)
+    bias = torch.zeros(()) if op.bias is None else _by_channel(op.bias.double(), op)
+    unit = 7 * ROUNDING * (product_.double().abs() + bias.abs())
+    if rounds_sums:
+        unit += 2 * ROUNDING * _large_parts(product_.double(), x, op)
     error = (actual.double() - (product_.double() + bias)).abs()
     distance = torch.where(error == 0, 0.0, error / unit)
     return float(torch.where(distance.isnan(), torch.inf, distance).max())
 
 
-def _large_sums(x: Tensor, op: QuantizedOp) -> Tensor:
-    """What ``255 Σ|w|`` of each channel stands for, where float32 may round it, in a shape that broadcasts; else 0."""
-    scale, _ = op.input_qparams(x)
-    sums = UINT8.qmax * op.weight.double().abs().flatten(1).sum(dim=1)
-    values = torch.where(sums > _EXACT, sums, 0.0) * op.weight_scale.double() * scale
+def _large_parts(product: Tensor, x: Tensor, op: QuantizedOp) -> Tensor:
+    """What the sum of the codes' products and the zero point's part stand for, added up as far as beyond 2^24.
+
+    The zero point's part is taken to be that of a whole window, also where padding makes it smaller.
+    """
+    scale, zero_point = op.input_qparams(x)
+    step = _by_channel(op.weight_scale.double() * scale, op)
+    of_zero_point = _by_channel(zero_point * op.weight.double().flatten(1).sum(dim=1), op)
+    parts = (product / step + of_zero_point, of_zero_point)
+    return sum((torch.where(part.abs() > _EXACT, part.abs(), 0.0) for part in parts), torch.zeros(())) * step
+
+
+def _by_channel(values: Tensor, op: QuantizedOp) -> Tensor:
+    """One number for each output channel, in a shape that broadcasts against the output."""
     return values.reshape(-1, *[1] * len(op.stride))
 
 

@@ -59,6 +59,7 @@ class KernelSuite(ABC):
         assert isinstance(self.make(), Kernel), "make() must give a mono_quant.plugin_api.Kernel"
         assert self.kinds, "kinds must name what it runs, or nothing of it is tested"
         assert isinstance(self.make().pairs_int16, bool)
+        assert isinstance(self.make().rounds_sums, bool)
         assert self.make().precision.is_floating_point
 
     def test_it_runs_what_it_is_for(self) -> None:
@@ -87,7 +88,7 @@ class KernelSuite(ABC):
                 run = kernel.pack(op)
                 for inputs, codes in adversarial.codes(geometry).items():
                     x = floats_of(codes, op)
-                    distance = distance_from_reference(run(x), x, op)
+                    distance = distance_from_reference(run(x), x, op, rounds_sums=kernel.rounds_sums)
                     assert distance <= 1, (
                         f"weights {label}, inputs {inputs}, zero point {op.input_zero_point}: "
                         f"{distance:.3g} times what rounding explains"
@@ -142,7 +143,7 @@ class KernelSuite(ABC):
                 continue
             run = kernel.pack(dynamic)
             for one in (x, x * 100, x.abs() + 1, torch.zeros_like(x)):
-                distance = distance_from_reference(run(one), one, dynamic)
+                distance = distance_from_reference(run(one), one, dynamic, rounds_sums=kernel.rounds_sums)
                 assert distance <= 1, "an input with a range of its own gives another output than the reference"
 
     def test_the_output_is_new_float32(self) -> None:

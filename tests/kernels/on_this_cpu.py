@@ -29,7 +29,7 @@ def farthest(kernel: Kernel, geometry: adversarial.Geometry, weight: torch.Tenso
         run = kernel.pack(op)
         for codes in adversarial.codes(geometry).values():
             x = floats_of(codes, op)
-            distances.append(distance_from_reference(run(x), x, op))
+            distances.append(distance_from_reference(run(x), x, op, rounds_sums=kernel.rounds_sums))
     return max(distances)
 
 

@@ -120,3 +120,17 @@ def test_where_few_steps_do_few_are_measured():
     assert found is not None
     assert len(found) == 3
     assert max(asked) <= 4
+
+
+@pytest.mark.parametrize(("count", "needed"), [(210, 150), (600, 400), (50, 49), (50, 1), (50, 26), (3, 2)])
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 5, 8, 10, 18, 25])
+def test_no_more_is_taken_than_bisection_alone_finds_that_is_as_long(count: int, needed: int, evaluations: int):
+    ladders = [[Step(layer=str(number), way="float", gain=1.0 / (1 + number), cost=1)] for number in range(count)]
+    low, high = 0, count
+    for _ in range(evaluations):
+        middle = (low + high) // 2
+        low, high = (low, middle) if middle >= needed else (middle, high)
+        if high - low <= 1:
+            break
+    found = cheapest(ladders, lambda choice: len(choice) >= needed, evaluations)
+    assert len(found or range(count)) <= high

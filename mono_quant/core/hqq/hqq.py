@@ -3,6 +3,7 @@
 Shape suffixes: C channels of K elements each, in groups of E; R some of the channels; G some groups.
 """
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -22,11 +23,15 @@ from mono_quant.plugin_api.plan import LayerPlan
 
 __all__ = ["HQQ"]
 
+_AT_ONCE = 2**20
+"""How many weights of one group are looked at, at most, and about: so many tell its scale, and take little memory."""
+
 
 class HQQ(Refinement):
     """Chooses scales and zero points of weights so that most of them are nearer to their codes. It needs no data.
 
-    For every layer of which weights alone are quantized, to integers of 2 to 8 bits, in any granularity.
+    For every layer of which weights alone are quantized, to integers of 2 to 8 bits, in any granularity; but for layers
+    that share a weight, which no algorithm refines. One scale for a large weight is found from a part of it.
 
     Args:
         power: of the errors that are summed, above 0, at most 1; with less, single large errors count for less.
@@ -58,8 +63,9 @@ class HQQ(Refinement):
         """The tensors of one weight by suffix; none where no group gains."""
         weight_CK, grid = channels_of(weight, spec), Grid.of(stored, spec)
         if isinstance(spec.granularity, PerTensor):
-            one_group = attrs.evolve(grid.of_rows(slice(1)), group_size=weight_CK.numel())
-            scale, zero_point = self._of_rows(weight_CK.reshape(1, -1), one_group, spec)
+            some_1N = _spread(weight_CK)
+            one_group = attrs.evolve(grid.of_rows(slice(1)), group_size=some_1N.numel())
+            scale, zero_point = self._of_rows(some_1N, one_group, spec)
         else:
             blocks = [self._of_rows(weight_CK[block], grid.of_rows(block), spec) for block in row_blocks(weight_CK)]
             scale, zero_point = (torch.cat(parts) for parts in zip(*blocks, strict=True))
@@ -71,7 +77,7 @@ class HQQ(Refinement):
         return better
 
     def _of_rows(self, weight_RK: Tensor, grid: Grid, spec: WeightSpec) -> tuple[Tensor, Tensor]:
-        """Scales and zero points, ``(R, G)`` each. The last groups may be shorter than others: they are solved apart."""
+        """Scales and zero points, ``(R, G)`` each. The last groups may be shorter: they are solved apart."""
 
         def solve(columns: slice, groups: slice) -> tuple[Tensor, Tensor]:
             scale_G1, zero_point_G1 = (x_RG[:, groups].reshape(-1, 1) for x_RG in (grid.scale_RG, grid.zero_point_RG))
@@ -87,3 +93,11 @@ class HQQ(Refinement):
             parts.append(solve(slice(-rest, None), slice(whole, None)))
         scale_RG, zero_point_RG = (torch.cat(of_parts, dim=1) for of_parts in zip(*parts, strict=True))
         return scale_RG, zero_point_RG
+
+
+def _spread(weight_CK: Tensor) -> Tensor:
+    """All weights, or every n-th: ``(1, N)``. No n divides the columns, so that each of these has its turn."""
+    step = -(-weight_CK.numel() // _AT_ONCE)
+    while math.gcd(step, weight_CK.shape[1]) > 1:
+        step += 1
+    return weight_CK.reshape(1, -1)[:, ::step]

@@ -29,8 +29,9 @@ from mono_quant.core.qtypes import QType
 __all__ = ["split"]
 
 _PENALTY = 10.0
-"""``β`` at first, and ``κ``: the authors' numbers."""
+"""``β`` at first; this and the next are the authors' numbers."""
 _GROWTH = 1.01
+"""``κ``."""
 _WORTH_IT = 0.999
 """The part of a group's sum that may be left at most; a smaller gain could be an error of the sums themselves."""
 
@@ -84,7 +85,7 @@ class _Groups:
     zero_point_G1: Tensor
     codes_GE: Tensor
     error_GE: Tensor
-    """``r``, as a part of the range of a scale of 1."""
+    """``r``. A weight is counted in steps of the scale that its group came with, and an error in ranges of that."""
 
     @classmethod
     def of(cls, weight_GE: Tensor, scale_G1: Tensor, zero_point_G1: Tensor, qtype: QType) -> Self:
@@ -95,8 +96,14 @@ class _Groups:
 
     def only(self, some_G: Tensor) -> "_Groups":
         """Some of them."""
-        tensors = attrs.asdict(self, recurse=False, filter=lambda _, value: isinstance(value, Tensor))
-        return attrs.evolve(self, **{name: tensor[some_G] for name, tensor in tensors.items()})
+        return attrs.evolve(
+            self,
+            weight_GE=self.weight_GE[some_G],
+            scale_G1=self.scale_G1[some_G],
+            zero_point_G1=self.zero_point_G1[some_G],
+            codes_GE=self.codes_GE[some_G],
+            error_GE=self.error_GE[some_G],
+        )
 
     def sums(self, power: float) -> Tensor:
         """``Σ |r|^p`` of each, ``(G,)``."""
@@ -123,5 +130,5 @@ class _Groups:
 
 
 def _sum(x_GE: Tensor) -> Tensor:
-    """Of each group; in float64, where the order of addition, which threads may change, does not show."""
+    """Of each group; in float64, where the order of addition, which threads may change, hardly ever shows."""
     return x_GE.sum(dim=1, keepdim=True, dtype=torch.float64).float()

@@ -18,9 +18,11 @@ def code_limits(codes_RK: Tensor, plan: LayerPlan) -> tuple[Tensor, Tensor]:
 
     Where the sum of two is bounded, the largest code of a row may stay, and no other may pass the second.
     """
-    if plan.input is None or not bool(pair_safe_rows(codes_RK).all()):
-        codes = plan.weights["weight"].code_type
+    codes = plan.weights["weight"].code_type
+    if plan.input is None:
         return codes_RK.new_full((1, 1), codes.qmin), codes_RK.new_full((1, 1), codes.qmax)
+    if not bool(pair_safe_rows(codes_RK).all()):
+        return codes_RK.new_full((1, 1), -codes.qmax), codes_RK.new_full((1, 1), codes.qmax)
     two = min(2, codes_RK.shape[1])
     highest = codes_RK.topk(two, dim=1).values[:, -1:]
     lowest = codes_RK.topk(two, dim=1, largest=False).values[:, -1:]

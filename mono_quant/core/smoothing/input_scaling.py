@@ -7,11 +7,11 @@ from typing import ClassVar, Generic, TypeVar, cast
 from torch import Tensor, nn
 
 from mono_quant.core.smoothing.inputs import Inputs
+from mono_quant.core.smoothing.named_readers import as_readers
 from mono_quant.core.smoothing.places import Places, multiplied
 from mono_quant.core.smoothing.reader import Reader
 from mono_quant.core.smoothing.scaled_layer import is_finite, scaled_channels, with_own_factor
 from mono_quant.core.smoothing.scaled_module import SomeRows, may_scale
-from mono_quant.errors import ConfigurationError
 from mono_quant.plugin_api.algorithm import Algorithm, DataFlow, Statistic
 from mono_quant.plugin_api.plan import LayerPlan, Plan, Rewrite
 
@@ -40,7 +40,8 @@ class InputScaling(Algorithm, Generic[SeenT]):
 
     def __init__(self, *, insert: bool, readers: Mapping[str, Sequence[str]] | None) -> None:
         self._insert = insert
-        self._readers = _named(readers or {})
+        self._readers = as_readers(readers)
+        self.checks_every_batch = bool(self._readers)
 
     @abstractmethod
     def inputs(self, layer: nn.Linear, plan: LayerPlan) -> SeenT | None:
@@ -99,17 +100,3 @@ class InputScaling(Algorithm, Generic[SeenT]):
 
     def _rewrite(self, layers: tuple[str, ...], factor: Tensor) -> Rewrite:
         return Rewrite(algorithm=self.name, layers=layers, removed={}, values={_FACTOR: factor})
-
-
-def _named(readers: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    is_mapping = isinstance(readers, Mapping)
-    if not is_mapping or not all(_are_names(before, after) for before, after in readers.items()):
-        raise ConfigurationError(
-            f"readers must be modules by name, each with a list of the layers that read it, got {readers!r}"
-        )
-    return {before: tuple(after) for before, after in readers.items()}
-
-
-def _are_names(before: object, after: object) -> bool:
-    is_list = isinstance(after, Sequence) and not isinstance(after, str) and bool(after)
-    return isinstance(before, str) and is_list and all(isinstance(name, str) for name in after)  # type: ignore[attr-defined]

@@ -26,7 +26,8 @@ SCHEMES: list[Any] = [
 
 def quantized(net: nn.Module, *algorithms: str, scheme: Any = INT4, **options: object) -> QuantizationResult:  # noqa: ANN401
     wanted = [{"name": name, **(options if name == "awq" else {})} for name in algorithms]
-    return Quantizer(scheme, algorithms=wanted, show_progress=False, validators=()).quantize(net, rows())
+    quantizer = Quantizer(scheme, algorithms=wanted, kernel="dequantize", show_progress=False, validators=())
+    return quantizer.quantize(net, rows())  # not by a kernel that rounds to bfloat16, where that is faster
 
 
 def places(result: QuantizationResult) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from refined_layers import batches, linear, output_error, plain, refined, tensor
 from torch import nn
 
 from mono_quant import Quantizer
+from mono_quant.core.hqq.hqq import _spread
 from mono_quant.core.sqnr import sqnr_db
 from mono_quant.errors import ConfigurationError
 from mono_quant.result import QuantizationResult
@@ -118,6 +119,37 @@ def test_codes_are_chosen_for_its_scales_after_it_and_not_before():
         run("gptq", "hqq")
     with pytest.raises(ConfigurationError, match="name 'hqq' before 'bias-correction'"):
         run("bias-correction", "hqq")
+
+
+def test_named_twice_with_other_options_it_goes_on_from_what_it_found():
+    model, scheme = normal(linear(64, 48)), {"name": "int2-weight-only", "group_size": 32}
+    twice = Quantizer(
+        scheme, algorithms=[{"name": "hqq", "steps": 1}, "hqq"], validators=(), show_progress=False
+    ).quantize(model)
+    once = refined("hqq", model, None, scheme, steps=1)
+    assert weights_db(model, twice)["0.weight"] > weights_db(model, once)["0.weight"]
+
+
+@pytest.mark.parametrize("columns", [1, 96, 1024, 1155])
+def test_of_a_large_weight_every_column_has_its_part_in_the_one_scale(columns: int):
+    rows = 2**23 // columns
+    weight = torch.arange(columns, dtype=torch.int32).expand(rows, columns)
+    some = _spread(weight)
+    assert 2**19 < some.shape[1] <= 2**20
+    assert torch.bincount(some[0], minlength=columns).float().std(correction=0) < 1
+
+
+def test_one_scale_for_a_large_weight_takes_little_memory_and_is_as_good():
+    torch.manual_seed(0)
+    weight = torch.randn(2**11, 2**10)
+    model = nn.Sequential(nn.Linear(2**10, 2**11, bias=False)).eval()
+    model[0].weight.data = weight
+    scheme = {"name": "int3-weight-only", "granularity": "per-tensor"}
+    result = refined("hqq", model, None, scheme)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mono_quant.core.hqq.hqq._AT_ONCE", 2**30)
+        whole = refined("hqq", model, None, scheme)
+    assert float(result.model[0].weight_scale) == pytest.approx(float(whole.model[0].weight_scale), rel=0.02)
 
 
 def test_a_file_has_what_was_found(tmp_path: Path):

@@ -145,3 +145,11 @@ def test_nothing_that_is_given_changes():
     copies = [x.clone() for x in (weight, scale, zero_point)]
     split(weight, scale, zero_point, qtype, is_symmetric=False, power=0.7, steps=20)
     assert all(map(torch.equal, copies, (weight, scale, zero_point)))
+
+
+def test_a_group_of_one_code_keeps_its_zero_point():
+    weight, qtype = torch.full((1, 8), 5.0), int_type(4)
+    before = (torch.tensor([[1.0]]), torch.tensor([[-4.0]]))  # every weight has the code 1
+    scale, zero_point = split(weight + 0.3, *before, qtype, is_symmetric=False, power=0.7, steps=20)
+    assert float(zero_point) == -4
+    assert float(scale) == pytest.approx(5.3 / 5)
