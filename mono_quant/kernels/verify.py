@@ -22,13 +22,20 @@ _FEATURES = 64
 _LARGEST_GROUP = 256
 _PAIR_SAFE_CODE = 64
 _FULL_CODE = 127
+_GROUPS = 5
+_MIXED_ROWS = 20
+_PLACES = 16
+_PLACES_OF_A_VOLUME = 5
+_VOLUME = 3
+"""Axes of a volume, which would have more places than time allows."""
 
 
 def verify(kernel: Kernel, like: Op) -> Support:
-    """Whether ``kernel`` equals the reference on small layers like ``like``: weights of one sign at the extremes.
+    """Whether ``kernel`` equals the reference on small layers like ``like``.
 
-    The codes are as large as the kernel may be given: beyond the pair-safe ones only where it does not pair in int16.
-    The verdict is kept, so it must not depend on the caller's surroundings: a default device or dtype, autocast.
+    Weights are of one sign at the extremes, and of any kind. The codes are as large as the kernel may be given: beyond
+    the pair-safe ones only where it does not pair in int16. The verdict is kept, so it must not depend on the caller's
+    surroundings: a default device or dtype, autocast.
     """
     with torch.device("cpu"), torch.autocast("cpu", enabled=False):
         return _verdict(kernel, like)
@@ -65,9 +72,15 @@ def _rounding(kernel: Kernel, like: Op) -> float:
 
 
 def _cases(like: QuantizedOp, kernel: Kernel) -> Iterator[tuple[QuantizedOp, Tensor]]:
+    """Weights of one sign as large as they may be, on extreme codes; and any weights on any codes, for each place."""
     code = _PAIR_SAFE_CODE if kernel.pairs_int16 else _FULL_CODE
-    for op in (_small(like, code), _small(like, -code)):
-        yield op, _extremes(op)
+    op = _small(like)
+    for weight in (torch.full_like(op.weight, code), torch.full_like(op.weight, -code)):
+        yield attrs.evolve(op, weight=weight), _extremes(op)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-code, code + 1, op.weight.shape, generator=generator, dtype=torch.int8)
+    codes = torch.randint(0, 256, _input_shape(op, _MIXED_ROWS), generator=generator).float()
+    yield attrs.evolve(op, weight=weight), (codes - _ZERO_POINT) * _SCALE
 
 
 def _weight_only_cases(like: WeightOnlyOp) -> Iterator[tuple[WeightOnlyOp, Tensor]]:
@@ -94,14 +107,17 @@ def _weight_only_cases(like: WeightOnlyOp) -> Iterator[tuple[WeightOnlyOp, Tenso
         yield op, _ramp(low, high, features)[order].repeat(rows, 1)
 
 
-def _small(like: QuantizedOp, code: int) -> QuantizedOp:
-    """A layer of the same kind, kernel size, stride, padding, dilation and grouping, with few and odd channels."""
-    groups = 1 if like.groups == 1 else 5
-    out = groups if _is_depthwise(like) else groups * 3
-    per_group = 1 if like.groups > 1 and like.weight.shape[1] == 1 else 7
+def _small(like: QuantizedOp) -> QuantizedOp:
+    """A layer of the same kind, kernel size, stride, padding, dilation and grouping, with few channels.
+
+    How many channels there are decides which code of a kernel runs, so those of large layers leave the same rest.
+    """
+    per_group, per_output = _channels_like(like)
+    groups = 1 if like.groups == 1 else _GROUPS
+    out = groups if _is_depthwise(like) else groups * per_output
     return QuantizedOp(
         kind=like.kind,
-        weight=torch.full((out, per_group, *like.weight.shape[2:]), code, dtype=torch.int8),
+        weight=torch.zeros((out, per_group, *like.weight.shape[2:]), dtype=torch.int8),
         weight_scale=_ramp(0.001, 0.002, out),
         bias=_ramp(-1, 1, out),
         input_scale=None if like.input_scale is None else _SCALE,
@@ -113,13 +129,36 @@ def _small(like: QuantizedOp, code: int) -> QuantizedOp:
     )
 
 
+def _channels_like(op: QuantizedOp) -> tuple[int, int]:
+    """Input channels of a group, and output channels of one, of the small layer."""
+    return _with_same_rest(op.weight.shape[1], 64), _with_same_rest(op.weight.shape[0] // op.groups, 16)
+
+
+def _with_same_rest(count: int, step: int) -> int:
+    """The number itself, or one beyond ``step`` and at most twice that, which leaves the same rest.
+
+    >>> [_with_same_rest(count, 64) for count in (3, 64, 65, 100, 512)]
+    [3, 64, 65, 100, 128]
+    """
+    return count if count <= step else step + (count % step or step)
+
+
 def _extremes(op: QuantizedOp) -> Tensor:
     """Three float inputs: every code at the lower end, every code at the upper end, and the two alternating."""
-    spatial = [dilation * (size - 1) + 4 for dilation, size in zip(op.dilation, op.weight.shape[2:], strict=True)]
-    codes = torch.zeros(3, op.weight.shape[1] * op.groups, *spatial, dtype=torch.float32)
+    codes = torch.zeros(_input_shape(op, 3), dtype=torch.float32)
     codes[1] = 255
     codes[2].view(-1)[::2] = 255
     return (codes - _ZERO_POINT) * _SCALE
+
+
+def _input_shape(op: QuantizedOp, rows: int) -> tuple[int, ...]:
+    """Of so many rows, or of an input that gives so many places along each axis that kernels take them in blocks."""
+    places = _PLACES if len(op.stride) < _VOLUME else _PLACES_OF_A_VOLUME
+    spatial = [
+        dilation * (size - 1) + 1 + stride * (places - 1)
+        for dilation, size, stride in zip(op.dilation, op.weight.shape[2:], op.stride, strict=True)
+    ]
+    return (min(rows, 3) if spatial else rows, op.weight.shape[1] * op.groups, *spatial)
 
 
 def _ramp(low: float, high: float, count: int) -> Tensor:
@@ -132,7 +171,8 @@ def kind_of(op: Op) -> tuple[object, ...]:
         return op.kind, op.spec.dtype, op.spec.symmetric, op.spec.granularity, op.bias is None
     grouping = (op.groups > 1, op.groups > 1 and op.weight.shape[1] == 1, _is_depthwise(op))
     is_dynamic = op.input_scale is None
-    return op.kind, is_dynamic, tuple(op.weight.shape[2:]), op.stride, op.padding, op.dilation, *grouping
+    geometry = tuple(op.weight.shape[2:]), op.stride, op.padding, op.dilation
+    return op.kind, is_dynamic, *geometry, *grouping, *_channels_like(op)
 
 
 def _is_depthwise(op: QuantizedOp) -> bool:
