@@ -188,7 +188,8 @@ class Counting(Kernel):
         return Support()
 
     def pack(self, op: Op) -> Callable[[Tensor], Tensor]:
-        self.packed.append(len(op.weight))
+        if op.weight_scale[0] != torch.tensor(0.001):  # which the small layers have that a kernel is verified with
+            self.packed.append(len(op.weight))
         return ReferenceKernel().pack(op)
 
 
@@ -199,8 +200,7 @@ def test_each_projection_is_packed_once():
     for _ in range(3):
         for kind in ("self", "memory", "three"):
             module(*inputs(layer, Shapes(), kind))
-    verified = {32, 3, 5, 15}  # sizes of the small layers that a kernel is verified with
-    assert sorted(rows for rows in kernel.packed if rows not in verified) == [8, 8, 8, 16, 24]
+    assert sorted(kernel.packed) == [8, 8, 8, 16, 24]
     assert module.kernels_in_use == ("counting",)
 
 

@@ -244,7 +244,7 @@ def test_a_kernel_that_fails_is_an_error_when_it_is_named(site: Site, run: Calla
 FAILING = kernel().replace(
     "@hookimpl",
     """    def pack(self, op):
-        if op.weight.shape[1] == 6:
+        if op.weight.shape[1] == 6 and round(float(op.weight_scale[0]), 9) != 0.001:  # not in the verification
             raise ZeroDivisionError('on purpose')
         return super().pack(op)
 
