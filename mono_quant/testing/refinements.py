@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mono_quant.core.tensors import same_bits
 from mono_quant.modules import QuantizedModule
-from mono_quant.plugin_api import Algorithm, DataFlow, LayerPlan, Plan, QuantizedLayer, Rewrite, Statistic
+from mono_quant.plugin_api import Algorithm, DataFlow, LayerPlan, Plan, QuantizedLayer, Refinement, Rewrite, Statistic
 from mono_quant.quantizer import Quantizer
 from mono_quant.testing.algorithms import AlgorithmPlugin
 
@@ -68,17 +68,15 @@ class _Inputs:
             self.statistic(x)
 
 
-class _MayChangeInputs(Algorithm):
+class _MayChangeInputs(Refinement):
     """Has the data read a second time where that has to wait for it, and changes nothing."""
 
     changes_inputs = True
 
-    def find(self, modules: Mapping[str, nn.Module], plan: Plan, flow: DataFlow) -> Sequence[Rewrite]:
-        del modules, plan, flow
-        return ()
-
-    def apply(self, rewrite: Rewrite, modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-        del rewrite, modules
+    def refine(
+        self, layer: nn.Module, quantized: QuantizedLayer, plan: LayerPlan, statistic: Statistic | None
+    ) -> Mapping[str, Tensor]:
+        del layer, quantized, plan, statistic
         return {}
 
 
