@@ -25,9 +25,12 @@ _FULL_CODE = 127
 _GROUPS = 5
 _MIXED_ROWS = 20
 _PLACES = 16
+"""Of an output, along each axis; oneDNN, for one, has other code from 8 on."""
 _PLACES_OF_A_VOLUME = 5
+"""The same where there are three axes, which would take too long with more."""
 _VOLUME = 3
-"""Axes of a volume, which would have more places than time allows."""
+_SMALLEST = 4
+"""Of an input, along each axis, however far it is padded."""
 
 
 def verify(kernel: Kernel, like: Op) -> Support:
@@ -154,9 +157,10 @@ def _extremes(op: QuantizedOp) -> Tensor:
 def _input_shape(op: QuantizedOp, rows: int) -> tuple[int, ...]:
     """Of so many rows, or of an input that gives so many places along each axis that kernels take them in blocks."""
     places = _PLACES if len(op.stride) < _VOLUME else _PLACES_OF_A_VOLUME
+    axes = zip(op.dilation, op.weight.shape[2:], op.stride, op.padding, strict=True)
     spatial = [
-        dilation * (size - 1) + 1 + stride * (places - 1)
-        for dilation, size, stride in zip(op.dilation, op.weight.shape[2:], op.stride, strict=True)
+        max(_SMALLEST, dilation * (size - 1) + 1 + stride * (places - 1) - 2 * padding)
+        for dilation, size, stride, padding in axes
     ]
     return (min(rows, 3) if spatial else rows, op.weight.shape[1] * op.groups, *spatial)
 

@@ -26,7 +26,9 @@ is synthetic, read by eSpeak NG from real texts. Written by `nox -s accuracy` wi
   but for `hqq`, which is the algorithm of that name: it needs no data either.
 - *SQNR* is that of the model's output, on a batch that calibration has not seen. *Layers* counts those with parameters.
   *File* is the `.safetensors` file, in MB of 2^20 bytes and as a share of that of float32.
-- The kernels are those that add no rounding of their own, `onednn` for integer inputs and `dequantize` for others.
+- The kernels are those that add no rounding of their own, `onednn` for integer inputs and `dequantize` for others;
+  another exact one where oneDNN is
+  [wrong about a layer](../explanation/numerics.md#the-reference-kernel-is-the-definition).
   Faster ones that compute in bfloat16 add noise about 50 dB below the output of a layer."""
 
 _TITLES = {
